@@ -1,0 +1,158 @@
+/* A group on this node: its spec, what is known of its containers, and who may touch what. */
+#pragma once
+
+#include <pthread.h>
+
+#include "base/json.h"
+#include "base/loop.h"
+#include "base/random.h"
+#include "node/agent/agent.h"
+#include "node/agent/spec.h"
+
+#define EVENTS_MAX 32
+
+struct event {
+	int64_t count, first_ms, last_ms; /* realtime */
+	char name[32], type[16];
+	char *message;
+};
+
+/* The newest EVENTS_MAX different events, oldest first. */
+struct events {
+	struct event list[EVENTS_MAX];
+	size_t n;
+};
+
+void events_add(struct events *events, const char *type, const char *name, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+void events_clear(struct events *events);
+
+enum container_phase {
+	CONTAINER_WAITING,  /* no process: never started, or backing off until next_start_ms */
+	CONTAINER_STARTING, /* run was chosen and written down; its process may or may not exist */
+	CONTAINER_RUNNING,
+	CONTAINER_TERMINATED, /* and stays so */
+};
+
+/* What instanceView shows of one run. */
+struct container_view {
+	bool known;
+	char state[16]; /* "Running", "Terminated", "Waiting" */
+	int64_t start_ms, finish_ms;
+	int exit_code;
+	char detail[512];
+};
+
+struct container {
+	char name[64];
+	enum container_phase phase;
+	unsigned run; /* of the current or last process; 0: none yet */
+	int64_t restart_count;
+	bool started_once;
+	int64_t next_start_ms, backoff_ms; /* realtime; length of the last wait */
+	int64_t pull_backoff_ms;	   /* length of the last wait for the image */
+	bool restarted;			   /* by the policy, so the next restart waits */
+	char hash[SHA256_HEX_MAX];	   /* of the spec that the run was started with */
+	struct container_view current, previous;
+	struct events events;
+	bool asked;	/* SIGTERM was sent and is handled by the program */
+	bool monitored; /* a monitor watches the run's end; under group.lock */
+};
+
+/* Watches one conmon on the loop's thread. */
+struct monitor {
+	struct group *group;
+	char container[64];
+	int fd;
+	struct loop_source *source;
+	struct monitor *next;
+};
+
+struct group {
+	struct agent *agent;
+	char uid[UUID_STR_MAX];
+	char *dir;
+	uint32_t slot; /* of the range of ids */
+
+	pthread_mutex_t lock;	      /* everything up to the next blank line */
+	struct group_spec *next_spec; /* arrived, not yet taken up */
+	bool removing, busy, again;
+	int cancel_fd; /* eventfd: readable when a pull should give up; written with what it should
+			  give up for */
+
+	/* Only the running round, and start-up before the first one; readers of `run` take the
+	 * lock. */
+	struct group_spec *spec;
+	struct container *containers; /* as spec->containers, by index */
+	size_t n_containers;
+	int64_t runs, restarts; /* what was carried out of spec's */
+	char provisioning[16];
+	struct err failure; /* why provisioning failed; unset otherwise */
+	struct events events;
+	bool sandbox_up;
+	bool spec_unsaved; /* spec.json could not be written: nothing may be made */
+	bool fresh;	   /* taken up from disk and not looked over yet */
+
+	/* Only the loop's thread. */
+	bool seen; /* control named it since the link came up */
+	struct loop_timer *timer;
+	int64_t timer_at_ms; /* realtime */
+	struct monitor *monitors;
+	struct group *next;
+};
+
+uint32_t group_uid_base(const struct group *group);
+
+/* Loads or makes what is known of a group; containers follow spec. */
+void group_set_spec(struct group *group, struct group_spec *spec);
+void group_free(struct group *group);
+/* Whether a spec of this generation comes too late. What control says first on a connection never
+ * does: its store may have been put back to an earlier state. Lock held; loop's thread. */
+bool group_knows_newer(const struct group *group, int64_t generation);
+/* Removes what there is of a group whose spec can't be read. */
+int group_remove_unread(struct group *group, struct err *err);
+struct container *group_find_container(struct group *group, const char *name);
+
+/* Writes state.json / spec.json. */
+int group_save_state(struct group *group, struct err *err);
+int group_save_spec(struct group *group, struct err *err);
+/* Reads both back. -ENOENT when the group's folder was only half made. */
+int group_load(struct group *group, struct err *err);
+
+/* status.c: the whole status as the API shows it, new reference. */
+json_t *group_status(const struct group *group);
+
+/* reconcile.c: one round. 1 when the group is gone for good. */
+int group_reconcile(struct group *group);
+
+/* container.c */
+char *container_dir(const struct group *group, const struct container *c);
+void container_id(const struct group *group, const struct container *c, char *ret, size_t size);
+/* Starts a new run, or goes on with one that was cut off. */
+int container_start(struct group *group, struct container *c, const struct container_spec *spec,
+	bool pull_always, struct err *err);
+/* Looks at the current run and takes note of its end. True when something changed. */
+bool container_observe(struct group *group, struct container *c);
+/* After an end: what the restart policy says. */
+void container_apply_policy(struct group *group, struct container *c);
+/* Stopping is asking all containers of a group (SIGTERM), then ending each: waiting until the
+ * common deadline, SIGKILL, and removing what the run leaves. */
+void container_ask_stop(struct group *group, struct container *c, const char *why);
+void container_stop(struct group *group, struct container *c, int64_t deadline_mono_ms);
+/* Everything but the logs. */
+int container_clean(struct group *group, struct container *c);
+/* Before the first run, and again after an update or a restart. */
+void container_renew(struct container *c);
+
+/* agent.c: for the round. */
+const struct agent_config *agent_config(const struct agent *agent);
+void agent_report(struct group *group);			    /* sends the status */
+void agent_watch(struct group *group, struct container *c); /* wakes the group when the run ends */
+void agent_wake_at(struct group *group,
+	int64_t realtime_ms); /* of several the earliest; each round asks anew */
+bool agent_is_ending(const struct agent *agent);
+void agent_start_slot(
+	struct agent *agent, bool take); /* bounds how many containers are made at once */
+void agent_group_gone(
+	struct group *group);	      /* the round that removed it says so; the loop frees it */
+void group_kick(struct group *group); /* from any thread */

@@ -1,0 +1,53 @@
+/* What control wants of a group, out of the link's JSON: checked again here, since names become
+ * paths. */
+#pragma once
+
+#include <stdint.h>
+
+#include "base/base.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "node/image/image.h"
+#include "node/network/network.h"
+
+#define SPEC_CONTAINERS_MAX 60
+#define SPEC_CPU_MAX 4096.0
+#define SPEC_MEMORY_MAX ((int64_t)1 << 50)
+
+enum restart_policy { RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_NEVER };
+
+struct container_spec {
+	const char *name; /* borrowed from group_spec.json, as are all strings here */
+	const char *image;
+	const char **command; /* NULL-terminated array, owned; NULL: the image's */
+	char **env;	      /* "NAME=value", NULL-terminated, owned */
+	double cpu, cpu_limit;
+	uint64_t memory_bytes, memory_limit_bytes;
+	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec: tells whether it changed
+				    */
+};
+
+struct group_spec {
+	json_t *json; /* owned */
+	int64_t generation;
+	const char *name, *resource_group, *hostname, *address;
+	bool stopped;
+	bool public_address;
+	bool always_pull;
+	int64_t runs, restarts;
+	enum restart_policy policy;
+	struct network_port *ports;
+	size_t n_ports;
+	struct image_credential *credentials;
+	size_t n_credentials;
+	struct container_spec *containers;
+	size_t n_containers;
+};
+
+/* Code "InvalidGroupSpec" names what is wrong. json: a reference is taken. */
+int group_spec_parse(json_t *json, int64_t generation, struct err *err, struct group_spec **ret);
+void group_spec_free(struct group_spec *spec);
+DEFINE_CLEANUP(struct group_spec *, group_spec_free)
+
+/* Lower-case letters, digits and inner hyphens, at most 63: safe as a name on disk. */
+bool spec_name_is_valid(const char *name);

@@ -1,0 +1,30 @@
+/* What control may send as a group: root makes paths, mounts and limits of it. */
+#include "node/agent/spec.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	_cleanup_(group_spec_freep) struct group_spec *spec = NULL;
+	_cleanup_json_ json_t *json = NULL;
+	struct err err = {0};
+
+	if (json_parse((const char *)data, size, JSON_DEPTH_MAX, NULL, &json) < 0)
+		return 0;
+	if (group_spec_parse(json, 1, &err, &spec) < 0) {
+		assert(err.code[0] && err.message[0]);
+		return 0;
+	}
+	assert(spec->n_containers >= 1 && spec->n_containers <= SPEC_CONTAINERS_MAX);
+	assert(spec_name_is_valid(spec->hostname));
+	for (size_t i = 0; i < spec->n_containers; i++) {
+		const struct container_spec *c = &spec->containers[i];
+
+		assert(spec_name_is_valid(c->name) && !strpbrk(c->name, "/."));
+		assert(c->cpu >= 0 && c->cpu <= SPEC_CPU_MAX && c->cpu_limit >= 0 &&
+			c->cpu_limit <= SPEC_CPU_MAX);
+		assert(c->memory_bytes <= (uint64_t)SPEC_MEMORY_MAX &&
+			c->memory_limit_bytes <= (uint64_t)SPEC_MEMORY_MAX);
+	}
+	return 0;
+}
