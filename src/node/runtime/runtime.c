@@ -29,6 +29,7 @@
 #define KILL_TIMEOUT_MS 10000
 #define MONITOR_TIMEOUT_MS 10000
 #define EXIT_SIGKILL (128 + 9)
+#define CREATE_TRIES 3
 
 static void log_remove(const char *dir, unsigned run);
 
@@ -174,21 +175,27 @@ static int create(struct runtime *runtime, const struct runtime_spec *spec, cons
 int runtime_create(struct runtime *runtime, const struct runtime_spec *spec, struct err *err)
 {
 	_cleanup_free_ char *run_dir = xasprintf("%s/run/%s", spec->dir, spec->id);
-	int r;
+	int r = 0;
 
 	if (!id_is_valid(spec->id) || !cgroup_is_valid(spec->cgroup) || spec->dir[0] != '/' ||
 		!spec->args[0])
 		return err_set(err, -EINVAL, "ContainerCreateFailed",
 			"The container has no command, or a name that can't be used.");
-	/* What an earlier attempt left behind when its process was killed. */
-	r = runtime_delete(runtime, spec->dir, spec->id, spec->cgroup, err);
-	if (r < 0)
-		return r;
-	r = create(runtime, spec, run_dir, err);
-	if (r < 0) {
-		runtime_delete(runtime, spec->dir, spec->id, spec->cgroup, NULL);
-		log_remove(spec->dir, spec->run);
+	/* A conmon of an attempt that was cut off may still be on its way when what it left is
+	 * removed, and take the name before us. */
+	for (int tries = 0; tries < CREATE_TRIES; tries++) {
+		/* What an earlier attempt left behind when its process was killed. */
+		r = runtime_delete(runtime, spec->dir, spec->id, spec->cgroup, err);
+		if (r < 0)
+			return r;
+		r = create(runtime, spec, run_dir, err);
+		if (r == 0)
+			return 0;
+		if (!err || !strstr(err->message, "already exists"))
+			break;
 	}
+	runtime_delete(runtime, spec->dir, spec->id, spec->cgroup, NULL);
+	log_remove(spec->dir, spec->run);
 	return r;
 }
 
