@@ -1,0 +1,41 @@
+/*
+ * A command in a running container: `crun exec` as our own child, with the container's user,
+ * environment, working directory and confinement. It ends with the session: unlike a container's
+ * process it doesn't outlive this program.
+ */
+#pragma once
+
+#include "base/proc.h"
+#include "node/runtime/runtime.h"
+
+struct runtime_exec_spec {
+	const char *dir, *id;	 /* of the running run, as for runtime_create() */
+	const char *const *args; /* NULL-terminated, at least one */
+	bool terminal;
+	unsigned rows, cols; /* of the terminal; 0: 24 and 80 */
+	bool with_stdin;     /* without a terminal: false is /dev/null */
+};
+
+struct runtime_exec {
+	struct proc proc; /* crun; its end is the command's end */
+	int stdin_fd;	  /* write; with a terminal the pty's master; -EBADF when there is none */
+	int stdout_fd;	  /* read; with a terminal the same pty */
+	int stderr_fd;	  /* read; -EBADF with a terminal */
+	int inner_pid;	  /* the command's process as this namespace sees it; 0: not known */
+};
+
+/* Code "ContainerExecFailed", the message is crun's own sentence (missing program, …), when that is
+ * known at once. */
+int runtime_exec_start(struct runtime *runtime, const struct runtime_exec_spec *spec,
+	struct err *err, struct runtime_exec *ret);
+void runtime_exec_resize(struct runtime_exec *exec, unsigned rows, unsigned cols);
+/* As proc_wait(): exit code, 128 + signal, or -ETIMEDOUT. */
+int runtime_exec_wait(struct runtime_exec *exec, int timeout_ms);
+/* Kills the command with what it started in its session, closes, reaps. Idempotent. */
+void runtime_exec_done(struct runtime_exec *exec);
+
+/* Runs a command without a terminal and without input to its end, for probes. At most max bytes of
+ * its output (both streams) are kept; *ret_output may be NULL. Exit code, -ETIMEDOUT (it was
+ * killed), or another negative errno with err. */
+int runtime_exec_run(struct runtime *runtime, const struct runtime_exec_spec *spec, int timeout_ms,
+	size_t max, struct err *err, char **ret_output);
