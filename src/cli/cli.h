@@ -28,6 +28,7 @@ int command_stop(int argc, char **argv);
 int command_start(int argc, char **argv);
 int command_restart(int argc, char **argv);
 int command_rm(int argc, char **argv);
+int command_secret(int argc, char **argv);
 
 #define DEFAULT_STATE "/var/lib/berth"
 

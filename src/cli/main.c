@@ -56,6 +56,13 @@ static const struct command commands[] = {
 			 "  --tail N                     only the last N lines\n"
 			 "  --timestamps                 with the time of each line\n",
 		command_logs},
+	{"secret", "set|list|remove …", "keep secrets that groups refer to",
+		"A group names such a secret (`secretReferences`) instead of holding its value; docs/clients.md shows how.\n\n"
+		"  berth secret set VAULT NAME < FILE\n"
+		"      a new version; a newline at the end isn't part of it\n"
+		"  berth secret list VAULT\n"
+		"  berth secret remove VAULT NAME\n",
+		command_secret},
 	{"stop", "[-g GROUP] NAME", "stop a group; its address stays", IN_GROUP, command_stop},
 	{"start", "[-g GROUP] NAME", "start a stopped group", IN_GROUP, command_start},
 	{"restart", "[-g GROUP] NAME", "restart a group's containers in place", IN_GROUP,

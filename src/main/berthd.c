@@ -8,6 +8,7 @@
 #include "control/auth/auth.h"
 #include "control/dns/dns_store.h"
 #include "control/providers/containerinstance/containerinstance.h"
+#include "control/providers/keyvault/keyvault.h"
 #include "control/providers/resources/resources.h"
 #include "control/providers/signin/signin.h"
 #include "control/schedule/schedule.h"
@@ -38,8 +39,8 @@ struct control {
 	char *endpoint, *issuer;
 };
 
-static const struct arm_provider *const providers[] = {
-	&signin_provider, &resources_provider, &containerinstance_provider, NULL};
+static const struct arm_provider *const providers[] = {&signin_provider, &resources_provider,
+	&containerinstance_provider, &keyvault_provider, NULL};
 
 static int open_store(struct control *control, struct err *err)
 {

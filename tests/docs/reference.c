@@ -9,6 +9,7 @@
 #include "control/arm/schema.h"
 #include "control/providers/containerinstance/containerinstance.h"
 #include "control/providers/containerinstance/internal.h"
+#include "control/providers/keyvault/keyvault.h"
 #include "control/providers/resources/resources.h"
 #include "control/providers/signin/signin.h"
 #include "main/config.h"
@@ -148,8 +149,8 @@ static void print_routes(const struct arm_provider *provider)
 
 static void print_supported(void)
 {
-	static const struct arm_provider *const providers[] = {
-		&containerinstance_provider, &resources_provider, &signin_provider};
+	static const struct arm_provider *const providers[] = {&containerinstance_provider,
+		&resources_provider, &signin_provider, &keyvault_provider};
 
 	printf("# What is supported\n\n"
 	       "Generated from the tables of routes and of the schema (`tests/docs.py --write`).\n\n"
