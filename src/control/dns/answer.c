@@ -76,13 +76,13 @@ void dns_zone_free(struct dns_zone *zone)
 	free(zone);
 }
 
-/* The first label in lower case; false when it has a byte that no label of a group has. */
-static bool first_label(const ldns_rdf *name, char ret[64])
+/* One label of the wire form in lower case; false when it has a byte that no label of a group has.
+ */
+static bool copy_label(const uint8_t *data, size_t size, char ret[64])
 {
-	const uint8_t *data = ldns_rdf_data(name);
-	size_t n = data[0];
+	size_t n = size > 0 ? data[0] : 0;
 
-	if (n == 0 || n > 63 || n + 1 > ldns_rdf_size(name))
+	if (n == 0 || n > 63 || n + 1 > size)
 		return false;
 	for (size_t i = 0; i < n; i++) {
 		char c = (char)data[1 + i];
@@ -94,6 +94,24 @@ static bool first_label(const ldns_rdf *name, char ret[64])
 		ret[i] = c;
 	}
 	ret[n] = '\0';
+	return true;
+}
+
+/* What stands before the zone's origin: "web", or "web.SCOPE" with a scope's label. */
+static bool own_labels(const struct dns_zone *zone, const ldns_rdf *name, char ret[DNS_LABEL_MAX])
+{
+	const uint8_t *data = ldns_rdf_data(name);
+	size_t size = ldns_rdf_size(name), count = ldns_dname_label_count(name);
+	char first[64], second[64];
+
+	if (!copy_label(data, size, first))
+		return false;
+	if (count == zone->origin_labels + 1)
+		return str_copy(ret, DNS_LABEL_MAX, first) == 0;
+	if (count != zone->origin_labels + 2 ||
+		!copy_label(data + 1 + data[0], size - 1 - data[0], second))
+		return false;
+	snprintf(ret, DNS_LABEL_MAX, "%s.%s", first, second);
 	return true;
 }
 
@@ -135,10 +153,10 @@ static ldns_pkt_rcode answer_origin(
 static ldns_pkt_rcode answer_label(
 	const struct dns_zone *zone, const ldns_rdf *name, ldns_rr_type type, ldns_pkt *answer)
 {
-	char label[64], ip[16] = "";
+	char label[DNS_LABEL_MAX], ip[16] = "";
 	int r = -ENOENT;
 
-	if (ldns_dname_label_count(name) == zone->origin_labels + 1 && first_label(name, label))
+	if (own_labels(zone, name, label))
 		r = zone->lookup(label, ip, zone->arg);
 	if (r < 0 && r != -ENOENT)
 		return LDNS_RCODE_SERVFAIL;

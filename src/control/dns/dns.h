@@ -1,6 +1,7 @@
 /*
  * dns: authoritative answers for <region>.<zone>, where a group's label is a name:
- * web.local.berth.internal.
+ * web.local.berth.internal; or web.<scope>.local.berth.internal for one that is unique in a scope
+ * only, such as its resource group.
  *
  * berthd runs it on its loop, over UDP and TCP. It knows nothing but the zone's own records and
  * what lookup says of a label at that moment; there is no cache, so a name resolves as soon as the
@@ -17,8 +18,11 @@
 #define DNS_UDP_MAX 1232  /* of an answer over UDP: fits an IPv6 packet that needs no fragments */
 #define DNS_TTL_SECONDS 5 /* of answers, negative ones included */
 
-/* Address of a label, lower-case and of [a-z0-9-]: 0 ("" when it has none yet), -ENOENT, or another
- * errno for a SERVFAIL. Called on the loop's thread: it must be quick. */
+#define DNS_LABEL_MAX 128
+
+/* Address of a group's label, lower-case and of [a-z0-9-], or of "LABEL.SCOPE": 0 ("" when it has
+ * none yet, or only names below it have), -ENOENT, or another errno for a SERVFAIL. Called on the
+ * loop's thread: it must be quick. */
 typedef int (*dns_lookup_fn)(const char *label, char ret_ip[16], void *arg);
 
 struct dns_config {

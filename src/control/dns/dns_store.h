@@ -15,5 +15,9 @@ struct dns_store {
 	const char *region;  /* borrowed */
 };
 
+/* The label of a scope (its key: label/<region>/<label>.<scope>): this many lower-case hex digits.
+ */
+#define DNS_SCOPE_CHARS 16
+
 /* A dns_lookup_fn; arg is a struct dns_store. */
 int dns_store_lookup(const char *label, char ret_ip[16], void *arg);

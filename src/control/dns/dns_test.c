@@ -38,6 +38,7 @@ static int setup(void **state)
 	put("label/local/web", "{\"uid\":\"u\",\"ip\":\"100.64.0.5\",\"id\":\"/x\"}");
 	put("label/local/early", "{\"uid\":\"u\",\"id\":\"/x\"}");
 	put("label/local/broken", "{");
+	put("label/local/web.0123456789abcdef", "{\"ip\":\"100.64.0.7\"}");
 	put("label/elsewhere/far", "{\"ip\":\"100.64.0.6\"}");
 	assert_int_equal(dns_new(loop, &config, &err, &dns), 0);
 	return 0;
@@ -142,6 +143,14 @@ static void questions_get_their_answers(void **state)
 		{"none.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
 		{"far.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
 		{"a.web.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
+		{"Web.0123456789ABCDEF.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NOERROR,
+			1, 0, true},
+		{"0123456789abcdef.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NOERROR, 0, 1,
+			true},
+		{"far.0123456789abcdef.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN,
+			0, 1, true},
+		{"a.web.0123456789abcdef.local.berth.internal.", LDNS_RR_TYPE_A,
+			LDNS_RCODE_NXDOMAIN, 0, 1, true},
 		{"\\000.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
 		{"web\\..local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
 		{"a/web.local.berth.internal.", LDNS_RR_TYPE_A, LDNS_RCODE_NXDOMAIN, 0, 1, true},
