@@ -204,6 +204,15 @@ static int fail_unsupported(struct walk *walk, const struct frame *frame,
 		quoted, path, allowed, gap, instead);
 }
 
+static int fail_misplaced(
+	struct walk *walk, const struct frame *frame, const struct schema_property *property)
+{
+	_cleanup_free_ char *path = path_words(frame);
+
+	return fail(walk, frame, GENERIC_CODE, "The property '%s' does not exist. %s", path,
+		property->instead);
+}
+
 static int fail_version(struct walk *walk, const struct frame *frame,
 	const struct schema_property *property, const json_t *value)
 {
@@ -509,8 +518,10 @@ static int property_validate(struct walk *walk, const struct frame *parent,
 	struct frame frame = {.parent = parent, .name = property->name};
 	bool exists =
 		schema_version_has(property->since, property->last, walk->context->api_version);
-	bool drop = *value && ((property->flags & SCHEMA_READ_ONLY) ||
-				      ((property->flags & SCHEMA_UNSUPPORTED) && is_empty(*value)));
+	bool drop =
+		*value && ((property->flags & SCHEMA_READ_ONLY) ||
+				  ((property->flags & (SCHEMA_UNSUPPORTED | SCHEMA_MISPLACED)) &&
+					  is_empty(*value)));
 
 	if (drop) {
 		json_decref(*value);
@@ -529,6 +540,8 @@ static int property_validate(struct walk *walk, const struct frame *parent,
 	}
 	if (!exists)
 		return fail_version(walk, &frame, property, *value);
+	if (property->flags & SCHEMA_MISPLACED)
+		return fail_misplaced(walk, &frame, property);
 	if (property->flags & SCHEMA_UNSUPPORTED)
 		return fail_unsupported(walk, &frame, property, *value);
 	return value_validate(walk, &frame, property, value);

@@ -11,6 +11,7 @@
 
 extern const char *const containerinstance_versions[];
 extern const struct schema_object group_schema;
+extern const struct schema_object event_schema;
 
 /* --- records --- */
 
