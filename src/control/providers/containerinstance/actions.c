@@ -93,6 +93,11 @@ static int action_attempt(struct arm_request *request, struct arm_response *resp
 	if (!action.record)
 		return wait_settled(request, response, err, kind, action.group.record,
 			action.group.revision, json_get_str(action.group.record, "op", ""), 204);
+	if (!is_stopped(action.record)) {
+		r = references_resolve(services, action.record, err);
+		if (r < 0)
+			return r;
+	}
 	add_to(action.record, "generation");
 	random_uuid(action.op);
 	operation_close(&change, services, &action.group, action.record);

@@ -167,6 +167,10 @@ static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 	json_put_str(put->record, "apiVersion", arm_api_version(put->request));
 	json_put_str(put->record, "fqdn", fqdn);
 	if (deploys) {
+		int r = references_resolve(put->services, put->record, err);
+
+		if (r < 0)
+			return r;
 		random_uuid(put->op);
 		operation_close(&put->change, put->services, &put->group, put->record);
 		json_put_str(put->record, "op", put->op);

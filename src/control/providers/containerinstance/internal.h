@@ -93,6 +93,16 @@ char *mount_path(const char *path);
  * reference. */
 json_t *dns_words(const char *text);
 
+/* --- secrets by reference --- */
+
+/* Whether each name that is used is among properties.secretReferences, once. */
+int references_check(const json_t *document, const char *group, struct err *err);
+/* The document with the values in place of the names; values: of the record's "secrets", or NULL
+ * for placeholders. New reference, the document itself when it has no references. */
+json_t *references_filled(const json_t *document, const json_t *values);
+/* Looks the values up for record's document and puts them beside it, as "secrets". */
+int references_resolve(const struct arm_services *services, json_t *record, struct err *err);
+
 /* The group as the API shows it. views: with instanceViews (GET), or without (LIST). New reference.
  */
 json_t *group_present(

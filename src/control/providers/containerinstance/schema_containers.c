@@ -40,12 +40,7 @@ static const struct schema_property EnvironmentVariable[] = {
 		.type = SCHEMA_STRING,
 		.flags = SCHEMA_SECRET,
 		.since = "2018-06-01"},
-	{.name = "secureValueReference",
-		.type = SCHEMA_ANY,
-		.flags = SCHEMA_UNSUPPORTED,
-		.since = "2024-10-01-preview",
-		.instead =
-			"Give the value itself as 'secureValue': there is no key vault to take it from."},
+	{.name = "secureValueReference", .type = SCHEMA_STRING, .since = "2024-10-01-preview"},
 };
 static SCHEMA_OBJECT_OF(environment_variable, EnvironmentVariable);
 

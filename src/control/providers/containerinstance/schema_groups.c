@@ -54,11 +54,7 @@ static const struct schema_property ImageRegistryCredential[] = {
 	{.name = "server", .type = SCHEMA_STRING, .flags = SCHEMA_REQUIRED, .min = 1, .max = 253},
 	{.name = "username", .type = SCHEMA_STRING},
 	{.name = "password", .type = SCHEMA_STRING, .flags = SCHEMA_SECRET},
-	{.name = "passwordReference",
-		.type = SCHEMA_ANY,
-		.flags = SCHEMA_UNSUPPORTED,
-		.since = "2024-10-01-preview",
-		.instead = "Give 'password' itself: there is no key vault to take it from."},
+	{.name = "passwordReference", .type = SCHEMA_STRING, .since = "2024-10-01-preview"},
 	{.name = "identity", REGISTRY_IDENTITY},
 	{.name = "identityUrl", REGISTRY_IDENTITY},
 };
@@ -101,6 +97,19 @@ SCHEMA_OBJECT_OF(ip_address_schema, IpAddress);
 #define NO_VNET                                                                                    \
 	.instead =                                                                                 \
 		"Leave it out: there are no virtual networks, each group has an address of its own."
+
+/* Whoever makes a group reads its secrets; the identity that Azure reads them with is kept as it
+ * is. */
+static const struct schema_property SecretReference[] = {
+	{.name = "name", .type = SCHEMA_STRING, .flags = SCHEMA_REQUIRED, .min = 1, .max = 128},
+	{.name = "identity", .type = SCHEMA_STRING, .max = 1024},
+	{.name = "secretReferenceUri",
+		.type = SCHEMA_STRING,
+		.flags = SCHEMA_REQUIRED,
+		.min = 1,
+		.max = 1024},
+};
+static SCHEMA_OBJECT_OF(secret_reference, SecretReference);
 
 static const struct schema_property DnsConfiguration[] = {
 	{.name = "nameServers",
@@ -178,12 +187,10 @@ static const struct schema_property ContainerGroupProperties[] = {
 		.since = "2024-05-01-preview",
 		.instead = "Leave it out: there are no standby pools, groups start at once."},
 	{.name = "secretReferences",
-		.type = SCHEMA_ANY,
-		.flags = SCHEMA_UNSUPPORTED,
-		.since = "2024-10-01-preview",
-		.instead =
-			"Give secrets as 'secureValue' or as a volume's 'secret': there is no key vault to take "
-			"them from."},
+		.type = SCHEMA_ARRAY,
+		.object = &secret_reference,
+		.max = 64,
+		.since = "2024-10-01-preview"},
 	{.name = "identityAcls",
 		.type = SCHEMA_ANY,
 		.flags = SCHEMA_UNSUPPORTED,

@@ -225,7 +225,9 @@ static void put_list(
 
 json_t *containerinstance_spec(const json_t *record, void *arg)
 {
-	const json_t *properties = json_path(record, "document", "properties", NULL);
+	_cleanup_json_ json_t *document = references_filled(
+		json_object_get(record, "document"), json_object_get(record, "secrets"));
+	const json_t *properties = json_get_obj(document, "properties");
 	const json_t *address = json_get_obj(properties, "ipAddress");
 	int64_t runs = json_get_int(record, "runs", 1),
 		restarts = json_get_int(record, "restarts", 0);

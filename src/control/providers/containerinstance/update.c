@@ -30,8 +30,7 @@ static void keep_variables(json_t *container, const json_t *old_container)
 		json_get_arr(properties_of(container), "environmentVariables"), i, variable) {
 		json_t *secret = old_secret(old_container, json_get_str(variable, "name", ""));
 
-		if (secret && !json_object_get(variable, "value") &&
-			!json_object_get(variable, "secureValue"))
+		if (secret && json_object_size(variable) == 1)
 			json_object_set(variable, "secureValue", secret);
 	}
 }
@@ -45,6 +44,7 @@ static void keep_volume(json_t *volume, const json_t *old)
 	json_t *key = json_object_get(old_share, "storageAccountKey");
 
 	if (key && share && !json_object_get(share, "storageAccountKey") &&
+		!json_object_get(share, "storageAccountKeyReference") &&
 		str_eq(json_get_str(share, "storageAccountName", ""),
 			json_get_str(old_share, "storageAccountName", "")))
 		json_object_set(share, "storageAccountKey", key);
@@ -55,6 +55,7 @@ static void keep_volume(json_t *volume, const json_t *old)
 static void keep_password(json_t *credential, const json_t *old)
 {
 	if (old && !json_object_get(credential, "password") &&
+		!json_object_get(credential, "passwordReference") &&
 		str_eq(json_get_str(old, "username", ""), json_get_str(credential, "username", "")))
 		json_object_set(credential, "password", json_object_get(old, "password"));
 }

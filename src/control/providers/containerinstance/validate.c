@@ -294,15 +294,18 @@ int group_check(json_t *document, const json_t *old, const char *group, struct e
 	static int (*const checks[])(const json_t *, const char *, struct err *) = {
 		check_containers, resources_check, network_check, volumes_check, mounts_check,
 		probes_check, config_maps_check, check_registries};
-	int r = 0;
+	_cleanup_json_ json_t *filled = NULL;
+	int r;
 
 	if (!json_get_str(properties_of(document), "osType", NULL))
 		return FAIL(err, "%s", "properties.osType", "InvalidOsType",
 			"The 'osType' for container group '%s' is invalid. The value must be one of 'Windows,Linux'.",
 			"<null>");
 	secrets_keep(document, old);
+	r = references_check(document, group, err);
+	filled = references_filled(document, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(checks) && r == 0; i++)
-		r = checks[i](document, group, err);
+		r = checks[i](filled, group, err);
 	if (r == 0)
 		drop_empty(document);
 	return r;
