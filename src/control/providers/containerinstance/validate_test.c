@@ -376,6 +376,73 @@ static void presents_as_recorded(void **state)
 			"") "," SHOWN_R "," SHOWN_A("'ip':'100.64.0.5',") "}" TAIL);
 }
 
+#define WHOLE                                                                                                               \
+	"{'generation':1,'name':'g','id':'" ID                                                                              \
+	"','ip':'100.64.0.5','document':{'properties':{'sku':'Standard','containers':[{'name':'c','properties':{'image':"   \
+	"'a','environmentVariables':[],'resources':{'requests':{'memoryInGB':1.0,'cpu':1.0}},'volumeMounts':[{'name':'s',"  \
+	"'mountPath':'/s'}],'livenessProbe':{'httpGet':{'port':80,'httpHeaders':[{'name':'A','value':'x'}]}},'configMap':{" \
+	"'keyValuePairs':{'k':'v'}}}}],'initContainers':[{'name':'i','properties':{'image':'b','environmentVariables':[{"   \
+	"'name':'S','secureValue':'hunter2'}]}}],'restartPolicy':'Never','osType':'Linux','volumes':[{'name':'s','secret':" \
+	"{'k':'hunter2'}},{'name':'f','azureFile':{'shareName':'abc','storageAccountName':'acc','storageAccountKey':"       \
+	"'hunter2'}},{'name':'r','gitRepo':{'directory':'.','repository':'https://g/a','revision':'x'}}],'dnsConfig':{"     \
+	"'nameServers':['1.1.1.1']}},'location':'local','tags':{}}}"
+#define EVENT "{'count':1,'firstTimestamp':'f','lastTimestamp':'l',"
+#define ENDED                                                                                      \
+	"{'restartCount':0,'currentState':{'state':'Terminated','exitCode':0,'detailStatus':'Completed'},'events':["
+#define WHOLE_STATUS                                                                                                                             \
+	"{'generation':1,'runs':1,'restarts':1,'provisioningState':'Succeeded','state':'Running','containers':[],'initContainers':[{'name':'i'," \
+	"'instanceView':" ENDED EVENT "'name':'Started','message':'m','type':'Normal'}]}}]}"
+
+static void presents_the_whole_group(void **state)
+{
+	check_presented(WHOLE, WHOLE_STATUS, "2025-09-01", true,
+		"{'properties':{'sku':'Standard','provisioningState':'Succeeded'," SHOWN_T
+		",'containers':[{'name':'c','properties':{'image':'a','environmentVariables':[],'resources':{'requests':{"
+		"'memoryInGB':1.0,'cpu':1.0}},'volumeMounts':[{'name':'s','mountPath':'/s'}],'livenessProbe':{'httpGet':{"
+		"'port':80,'httpHeaders':[{'name':'A','value':'x'}]}},'configMap':{'keyValuePairs':{'k':'v'}}}}],"
+		"'initContainers':[{'name':'i','properties':{'image':'b','environmentVariables':[{'name':'S'}],"
+		"'instanceView':" ENDED EVENT
+		"'name':'Started','message':'m','type':'Normal'}]}}}],'restartPolicy':'Never','osType':'Linux','volumes':[{"
+		"'name':'s','secret':{}},{'name':'f','azureFile':{'shareName':'abc','storageAccountName':'acc'}},{'name':'r',"
+		"'gitRepo':{'directory':'.','repository':'https://g/a','revision':'x'}}],'dnsConfig':{'nameServers':["
+		"'1.1.1.1']},'instanceView':{'events':[],'state':'Running'}},'id':'" ID
+		"','name':'g','type':'Microsoft.ContainerInstance/containerGroups','location':'local','tags':{}}");
+	/* what each older version doesn't know */
+	check_presented(WHOLE, WHOLE_STATUS, "2019-12-01", false,
+		"{'properties':{'sku':'Standard','provisioningState':'Succeeded','containers':[{'name':'c','properties':{"
+		"'image':'a','environmentVariables':[],'resources':{'requests':{'memoryInGB':1.0,'cpu':1.0}},"
+		"'volumeMounts':[{'name':'s','mountPath':'/s'}],'livenessProbe':{'httpGet':{'port':80}}}}],"
+		"'initContainers':[{'name':'i','properties':{'image':'b','environmentVariables':[{'name':'S'}]}}],"
+		"'restartPolicy':'Never','osType':'Linux','volumes':[{'name':'s','secret':{}},{'name':'f','azureFile':{"
+		"'shareName':'abc','storageAccountName':'acc'}},{'name':'r','gitRepo':{'directory':'.','repository':"
+		"'https://g/a','revision':'x'}}],'dnsConfig':{'nameServers':['1.1.1.1']}},'id':'" ID
+		"','name':'g','type':'Microsoft.ContainerInstance/containerGroups','location':'local','tags':{}}");
+	check_presented(WHOLE, WHOLE_STATUS, "2017-08-01-preview", true,
+		"{'properties':{'provisioningState':'Succeeded','state':'Running','containers':[{'name':'c','properties':{"
+		"'image':'a','environmentVariables':[],'resources':{'requests':{'memoryInGB':1.0,'cpu':1.0}},"
+		"'volumeMounts':[{'name':'s','mountPath':'/s'}]}}],'restartPolicy':'Never','osType':'Linux','volumes':[{"
+		"'name':'s'},{'name':'f','azureFile':{'shareName':'abc','storageAccountName':'acc'}},{'name':'r'}]},'id':'" ID
+		"','name':'g','type':'Microsoft.ContainerInstance/containerGroups','location':'local','tags':{}}");
+}
+
+/* The oldest version had events without names. */
+static void presents_events_as_a_version_has_them(void **state)
+{
+	_cleanup_json_ json_t *record = fixture_parse(RECORD);
+	_cleanup_json_ json_t *status = fixture_parse(
+		"{'generation':1,'containers':[{'name':'c','instanceView':" ENDED EVENT
+		"'name':'Started','message':'m','type':'Normal'}]}}]}");
+
+	for (int i = 0; i < 2; i++) {
+		_cleanup_json_ json_t *shown = group_present(
+			record, status, i ? "2017-10-01-preview" : "2017-08-01-preview", true);
+		_cleanup_free_ char *text = json_text(shown);
+
+		assert_non_null(strstr(text, "\"message\":\"m\""));
+		assert_int_equal(!!strstr(text, "\"name\":\"Started\""), i);
+	}
+}
+
 static void a_status_of_an_older_wish_is_pending(void **state)
 {
 	_cleanup_json_ json_t *record = fixture_parse(RECORD);
@@ -401,6 +468,8 @@ int main(void)
 		cmocka_unit_test(counts_containers),
 		cmocka_unit_test(accepts_what_clients_send),
 		cmocka_unit_test(presents_as_recorded),
+		cmocka_unit_test(presents_the_whole_group),
+		cmocka_unit_test(presents_events_as_a_version_has_them),
 		cmocka_unit_test(a_status_of_an_older_wish_is_pending),
 	};
 
