@@ -30,12 +30,6 @@ static void put_done(struct put *put)
 	change_done(&put->change);
 }
 
-static const char *label_of(const json_t *document)
-{
-	return json_string_value(
-		json_path(document, "properties", "ipAddress", "dnsNameLabel", NULL));
-}
-
 static int put_load(struct put *put, struct err *err)
 {
 	struct validate_context context = {
@@ -69,7 +63,7 @@ static int put_load(struct put *put, struct err *err)
 
 static char *group_fqdn(const struct put *put)
 {
-	const char *label = label_of(put->document);
+	const char *label = json_get_str(put->record, "label", NULL);
 
 	return label ? xasprintf("%s.%s.%s", label, put->services->region, put->services->zone)
 		     : NULL;
@@ -77,12 +71,15 @@ static char *group_fqdn(const struct put *put)
 
 /* The label that the record had is given up and the new one claimed, in the same commit as
  * everything else. */
-static void put_label(struct put *put, const json_t *old)
+static void put_label(struct put *put)
 {
-	const char *label = label_of(put->document), *before = label_of(old);
+	const json_t *old = put->group.record;
+	_cleanup_free_ char *label = label_make(put->services, put->rg_name, put->document, old);
+	const char *before = old ? label_of_record(old) : NULL;
 	const char *region = put->services->region;
 	_cleanup_json_ json_t *claim = NULL;
 
+	json_put_str(put->record, "label", label);
 	if (label && before && str_eq(label, before))
 		return;
 	if (before)
@@ -115,7 +112,7 @@ static int put_new(struct put *put, struct err *err)
 		time_format(time_now_ms(), 3, now));
 	claim = json_pack("{s:s, s:s}", "uid", uid, "id", id);
 	change_put(&put->change, STORE_ABSENT, claim, "ip/%s", ip);
-	put_label(put, NULL);
+	put_label(put);
 	return 0;
 }
 
@@ -151,7 +148,7 @@ static int put_update(struct put *put, struct err *err)
 	if (ended || status_failed(put->group.status))
 		add_to(put->record, "runs");
 	json_put_str(put->record, "desired", "running");
-	put_label(put, old);
+	put_label(put);
 	return 0;
 }
 
@@ -225,14 +222,13 @@ static int put_attempt(struct arm_request *request, struct arm_response *respons
 static int put_conflict(struct arm_request *request, struct err *err)
 {
 	const char *name = arm_param(request, "containerGroupName");
-	const char *label;
 
 	if (str_starts(err->target, "ip/") || str_starts(err->target, "rg/"))
 		return 0;
 	if (str_starts(err->target, "label/")) {
-		_cleanup_free_ char *taken = xstrdup(strrchr(err->target, '/') + 1);
+		_cleanup_free_ char *label = xstrdup(strrchr(err->target, '/') + 1);
 
-		label = taken;
+		label[strcspn(label, ".")] = '\0';
 		err_set(err, -EEXIST, "DnsNameLabelNotAvailable",
 			"The DNS name label '%s' in container group '%s' not available. Try using a different label.",
 			label, name);
@@ -422,7 +418,7 @@ int groups_patch(struct arm_request *request, struct arm_response *response, str
 int group_remove(const struct arm_services *services, const struct group *group, struct err *err)
 {
 	_cleanup_(change_done) struct change change = {0};
-	const char *label = label_of(json_get_obj(group->record, "document"));
+	const char *label = label_of_record(group->record);
 	const char *uid = json_get_str(group->record, "uid", "");
 	char now[TIME_STR_MAX];
 	_cleanup_json_ json_t *gone = json_pack("{s:s, s:s, s:s, s:s}", "uid", uid, "ip",

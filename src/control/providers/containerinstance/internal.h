@@ -118,6 +118,16 @@ int address_pick(struct store *store, const char *pool, struct err *err, char re
 /* Forgets what it knows of pools: for tests, where a store may have the address of an older one. */
 void address_forget(void);
 
+/* --- labels --- */
+
+/* The name below the region's zone that a group gets: its DNS name label, followed by the label of a
+ * scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
+ * stay. Owned by the caller; NULL without a label. */
+char *label_make(const struct arm_services *services, const char *rg, const json_t *document,
+	const json_t *old_record);
+/* The same of a record that is there. Borrowed. */
+const char *label_of_record(const json_t *record);
+
 /* --- operations --- */
 
 /* {"id","uid","generation",…} of something that a client may poll; adds it to the commit. id:
