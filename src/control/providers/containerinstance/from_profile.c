@@ -7,6 +7,7 @@
  * yet, and what is of the wrong type is left for the schema to refuse.
  */
 #include "control/providers/containerinstance/profiles.h"
+#include "control/providers/containerinstance/validate.h"
 
 #define SINCE "2024-05-01-preview"
 
@@ -22,14 +23,6 @@ static const char *spelling(json_t *object, const char *name)
 	return name;
 }
 
-/* NULL when absent or null. Borrowed. */
-static json_t *given(json_t *object, const char *name)
-{
-	json_t *value = json_object_get(object, spelling(object, name));
-
-	return json_is_null(value) ? NULL : value;
-}
-
 /* What base has and object hasn't. */
 static void fill_in(json_t *object, json_t *base)
 {
@@ -37,7 +30,7 @@ static void fill_in(json_t *object, json_t *base)
 	json_t *value;
 
 	json_object_foreach (base, key, value)
-		if (!given(object, key))
+		if (!find_member(object, key))
 			json_object_set_new(object, spelling(object, key), json_deep_copy(value));
 }
 
@@ -47,7 +40,7 @@ static json_t *find_name(const json_t *containers, const char *name)
 	size_t i;
 
 	json_array_foreach (containers, i, container) {
-		const char *own = json_string_value(given(container, "name"));
+		const char *own = json_string_value(find_member(container, "name"));
 
 		if (own && str_eq(own, name))
 			return container;
@@ -58,7 +51,7 @@ static json_t *find_name(const json_t *containers, const char *name)
 /* In the profile's order, then those that only the group has. */
 static void fill_in_containers(json_t *properties, const json_t *base)
 {
-	json_t *own = given(properties, "containers"), *merged;
+	json_t *own = find_member(properties, "containers"), *merged;
 	json_t *container;
 	size_t i;
 
@@ -73,14 +66,15 @@ static void fill_in_containers(json_t *properties, const json_t *base)
 			json_array_append_new(merged, json_deep_copy(container));
 			continue;
 		}
-		if (!given(mine, "properties"))
+		if (!find_member(mine, "properties"))
 			json_object_set_new(mine, spelling(mine, "properties"), json_object());
-		if (json_is_object(given(mine, "properties")))
-			fill_in(given(mine, "properties"), json_get_obj(container, "properties"));
+		if (json_is_object(find_member(mine, "properties")))
+			fill_in(find_member(mine, "properties"),
+				json_get_obj(container, "properties"));
 		json_array_append(merged, mine);
 	}
 	json_array_foreach (own, i, container) {
-		const char *name = json_string_value(given(container, "name"));
+		const char *name = json_string_value(find_member(container, "name"));
 
 		if (!name || !find_name(base, name) || find_name(own, name) != container)
 			json_array_append(merged, container);
@@ -146,7 +140,7 @@ static int parse_id(
 /* The revision that a reference names. 0: none; -1: nothing that a revision can be. */
 static int64_t revision_of(json_t *reference)
 {
-	const json_t *value = given(reference, "revision");
+	const json_t *value = find_member(reference, "revision");
 	uint64_t number = 0;
 
 	if (!value)
@@ -201,9 +195,9 @@ static void merge(json_t *properties, json_t *reference, const struct profile *p
 int profile_apply(const struct arm_services *services, const char *api_version, const json_t *old,
 	json_t *document, struct err *err)
 {
-	json_t *properties = given(document, "properties");
-	json_t *reference = given(properties, "containerGroupProfile");
-	const char *id = json_string_value(given(reference, "id"));
+	json_t *properties = find_member(document, "properties");
+	json_t *reference = find_member(properties, "containerGroupProfile");
+	const char *id = json_string_value(find_member(reference, "id"));
 	_cleanup_(profile_done) struct profile profile = {0};
 	_cleanup_(wanted_done) struct wanted wanted = {0};
 	_cleanup_json_ json_t *base = NULL;

@@ -233,7 +233,7 @@ static const struct schema_property ContainerProperties[] = {
 	{.name = "configMap",
 		.type = SCHEMA_OBJECT,
 		.object = &config_map,
-		.since = "2024-05-01-preview"},
+		.since = CONFIG_MAP_SINCE},
 };
 static SCHEMA_OBJECT_OF(container_properties, ContainerProperties);
 
