@@ -124,7 +124,7 @@ const checks = {
 
   async "a subnet's association link"() {
     const links = client.subnetServiceAssociationLink;
-    assert.equal(await links.beginDeleteAndWait(rg, "vnet", "subnet"), undefined);
+    await links.beginDeleteAndWait(rg, "vnet", "subnet");
     await assert.rejects(links.beginDeleteAndWait("no-such-rg", "vnet", "subnet"),
       { statusCode: 404, code: "ResourceGroupNotFound" });
   },
