@@ -23,6 +23,18 @@ static const char *spelling(json_t *object, const char *name)
 	return name;
 }
 
+/* As everywhere else, null, [] and {} are the same as nothing. So a document that was made this way
+ * and comes back as it was read stays what it is. */
+static bool is_given(json_t *object, const char *name, const json_t *base)
+{
+	const json_t *value = find_member(object, name);
+
+	if (!value || json_typeof(value) != json_typeof(base))
+		return value != NULL;
+	return !(json_is_array(value) && json_array_size(value) == 0) &&
+	       !(json_is_object(value) && json_object_size(value) == 0);
+}
+
 /* What base has and object hasn't. */
 static void fill_in(json_t *object, json_t *base)
 {
@@ -30,7 +42,7 @@ static void fill_in(json_t *object, json_t *base)
 	json_t *value;
 
 	json_object_foreach (base, key, value)
-		if (!find_member(object, key))
+		if (!is_given(object, key, value))
 			json_object_set_new(object, spelling(object, key), json_deep_copy(value));
 }
 
@@ -55,7 +67,7 @@ static void fill_in_containers(json_t *properties, const json_t *base)
 	json_t *container;
 	size_t i;
 
-	if (!json_is_array(own))
+	if (!json_is_array(own) || json_array_size(own) == 0)
 		return; /* none: fill_in() takes the profile's */
 	merged = json_array();
 	json_array_foreach (base, i, container) {

@@ -377,6 +377,33 @@ static void the_whole_is_validated(void **state)
 		400, "PropertyNotSupported", "properties.standbyPoolProfile", NULL);
 }
 
+static void what_was_read_can_be_sent_back(void **state)
+{
+	struct bench *b = *state;
+	_cleanup_json_ json_t *made = NULL, *again = NULL;
+	_cleanup_free_ char *text = NULL;
+	_cleanup_(group_done) struct group group = {0};
+
+	expect(b, "PUT", PROFILES "/p" V,
+		"{'properties':{'osType':'Linux','initContainers':[{'name':'first','properties':{'image':'i'}}],"
+		"'volumes':[{'name':'keys','secret':{'k':'aHVzaA=='}}],'containers':[" C(
+			"c", "a", ",'volumeMounts':[{'name':'keys','mountPath':'/keys'}]") "]}}",
+		201);
+	made = request(
+		b, "PUT", GROUPS "/g" V, FROM("p", "", ",'volumes':[],'initContainers':null"), 201);
+	assert_int_equal(json_array_size(json_get_arr(props(made), "initContainers")), 1);
+	assert_int_equal(json_array_size(json_get_arr(props(made), "volumes")), 1);
+	text = json_text(made);
+	assert_null(strstr(text, "aHVzaA"));
+	again = request(b, "PUT", GROUPS "/g" V, text, 200);
+	assert_true(json_equal(made, again));
+	assert_int_equal(group_load(&b->services, "rg", "g", NULL, &group), 0);
+	assert_int_equal(json_get_int(group.record, "generation", 0), 1);
+	free(text);
+	text = json_text(group.record);
+	assert_non_null(strstr(text, "aHVzaA"));
+}
+
 static void an_absent_profile_is_named(void **state)
 {
 	struct bench *b = *state;
@@ -670,6 +697,7 @@ int main(void)
 		TEST(profiles_go_with_their_group),
 		TEST(a_group_takes_what_it_doesnt_say),
 		TEST(the_whole_is_validated),
+		TEST(what_was_read_can_be_sent_back),
 		TEST(an_absent_profile_is_named),
 		TEST(a_group_outlives_its_profile),
 		TEST(quotas_are_enforced),
