@@ -10,6 +10,7 @@
  * watched started         realtime in ms, written before the program is let go exit decimal exit
  * code, written by conmon when the log is complete; its mtime is the time pidfile, attach, ctl,
  * winsz, oom   conmon's and crun's
+ *     exec-<n>/       a command in the container, see exec.c
  */
 #include <fcntl.h>
 #include <limits.h>
