@@ -14,6 +14,8 @@
 #include "base/pool.h"
 #include "base/time.h"
 #include "node/agent/group.h"
+#include "node/agent/session.h"
+#include "node/runtime/exec.h"
 
 /* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
  * group that needs one, and some for logs. What costs the machine something, making containers, is
@@ -21,13 +23,14 @@
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
 #define STARTS_MAX 64
-#define LOG_KEEP_MS 5000
+#define LOG_KEEP_MS 1000
 #define WATCH_RETRY_MS 1000
 
 struct agent {
 	struct agent_config config;
 	struct pool *pool;
 	struct link_client *link;
+	struct sessions *sessions;
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
@@ -55,7 +58,7 @@ void agent_start_slot(struct agent *agent, bool take)
 			;
 }
 
-static struct group *find_group(struct agent *agent, const char *uid)
+struct group *agent_find_group(struct agent *agent, const char *uid)
 {
 	for (struct group *group = agent->groups; group; group = group->next)
 		if (str_eq(group->uid, uid))
@@ -218,6 +221,8 @@ void agent_watch(struct group *group, struct container *c)
 	if (monitored)
 		return;
 	container_id(group, c, id, sizeof(id));
+	if (group->fresh)
+		runtime_exec_sweep(group->agent->config.runtime, dir, id);
 	fd = runtime_monitor_fd(group->agent->config.runtime, dir, id);
 	if (fd < 0 && fd != -ESRCH) {
 		log_error("group %s: container %s can't be watched: %s", group->uid, c->name,
@@ -304,7 +309,7 @@ static void handle_group(struct agent *agent, const json_t *frame)
 		refuse_group(agent, uid, generation, &err);
 		return;
 	}
-	group = find_group(agent, uid);
+	group = agent_find_group(agent, uid);
 	if (!group) {
 		slot = take_slot(agent);
 		if (slot < 0) {
@@ -343,7 +348,7 @@ static void remove_group(struct agent *agent, struct group *group)
 static void handle_remove(struct agent *agent, const json_t *frame)
 {
 	const char *uid = json_get_str(frame, "uid", "");
-	struct group *group = find_group(agent, uid);
+	struct group *group = agent_find_group(agent, uid);
 
 	if (group)
 		remove_group(agent, group);
@@ -393,19 +398,36 @@ struct request {
 	int64_t id;
 	char *dir;
 	unsigned run, tail;
-	bool timestamps;
+	uint64_t max_bytes; /* the last so many; 0: all */
+	bool timestamps, previous;
 };
+
+/* The run before the last one, if there is a log of it still. */
+static int choose_run(struct request *request, struct err *err)
+{
+	if (!request->previous)
+		return 0;
+	request->run = runtime_log_previous(request->dir, request->run);
+	if (request->run == 0)
+		return err_set(err, -ENOENT, "ContainerLogNotAvailable",
+			"The container has no run before the present one whose log is kept. Leave out 'previous'.");
+	return 0;
+}
 
 static void logs_job(void *arg)
 {
 	struct request *request = arg;
 	struct err err = {0};
-	int fd;
+	int fd, r = choose_run(request, &err);
 
-	if (link_client_stream(request->agent->link, request->id, NULL, &fd) == 0) {
+	if (link_client_stream(request->agent->link, request->id, r < 0 ? &err : NULL, &fd) == 0 &&
+		r == 0) {
+		/* A reader that stands still must not hold a thread here for ever. */
+		link_stream_bound(fd);
 		if (request->run > 0 &&
 			runtime_log_copy(request->agent->config.runtime, request->dir, request->run,
-				request->tail, request->timestamps, 0, fd, &err) < 0)
+				request->tail, request->timestamps, request->max_bytes, fd,
+				&err) < 0)
 			log_warn("logs: %s", err.message);
 		fd_close(fd);
 	}
@@ -430,7 +452,7 @@ static void stream_error_job(void *arg)
 
 static void request_logs(struct agent *agent, int64_t id, const json_t *args)
 {
-	struct group *group = find_group(agent, json_get_str(args, "uid", ""));
+	struct group *group = agent_find_group(agent, json_get_str(args, "uid", ""));
 	struct request *request;
 	struct container *c = NULL;
 
@@ -444,9 +466,9 @@ static void request_logs(struct agent *agent, int64_t id, const json_t *args)
 				.dir = container_dir(group, c),
 				.run = c->run,
 				.tail = (unsigned)json_get_int(args, "tail", 0),
-				.timestamps = json_get_bool(args, "timestamps", false)};
-			if (json_get_bool(args, "previous", false) && request->run > 0)
-				request->run--;
+				.max_bytes = (uint64_t)MAX(json_get_int(args, "maxBytes", 0), 0),
+				.timestamps = json_get_bool(args, "timestamps", false),
+				.previous = json_get_bool(args, "previous", false)};
 			pool_submit(agent->pool, logs_job, request);
 		}
 		pthread_mutex_unlock(&group->lock);
@@ -495,6 +517,8 @@ static void link_request(int64_t id, const char *method, const json_t *args, boo
 
 	if (str_eq(method, "logs") && stream) {
 		request_logs(agent, id, args);
+	} else if (stream && sessions_request(agent->sessions, id, method, args)) {
+		return;
 	} else if (str_eq(method, "images") && !stream) {
 		request = xnew(struct request);
 		*request = (struct request){.agent = agent, .id = id};
@@ -606,6 +630,7 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));
 	agent->link = link_client_new(
 		config->loop, config->socket_path, config->control_uid, hello, &link_ops, agent);
+	agent->sessions = sessions_new(agent, agent->link);
 	for (struct group *group = agent->groups; group; group = group->next)
 		group_kick(group);
 	agent->log_timer = loop_after(config->loop, LOG_KEEP_MS, keep_logs, agent);
@@ -645,6 +670,7 @@ void agent_free(struct agent *agent)
 		group_interrupt(group);
 		pthread_mutex_unlock(&group->lock);
 	}
+	sessions_free(agent->sessions);
 	pool_free(agent->pool);
 	loop_cancel(agent->log_timer);
 	link_client_free(agent->link);
