@@ -16,16 +16,16 @@ struct walk {
 	uint32_t uid_base;
 };
 
-static int refuse(const struct walk *walk, int r, const char *part, const char *what,
-	struct err *err)
+static int refuse(
+	const struct walk *walk, int r, const char *part, const char *what, struct err *err)
 {
 	return err_set(err, r, CODE, "Nothing can be mounted at '%s': the image's '%s' %s.",
 		walk->path, part, what);
 }
 
 /* Not through a link: the image's own entry, or the one made here. */
-static int make_directory(const struct walk *walk, int at, const char *name, const char *part,
-	struct err *err)
+static int make_directory(
+	const struct walk *walk, int at, const char *name, const char *part, struct err *err)
 {
 	struct stat st;
 	int fd;

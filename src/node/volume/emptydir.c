@@ -41,8 +41,8 @@ static int run(const char *const *argv, int timeout_ms, char **ret_output, struc
 
 /* Features are named one by one, whatever the machine's mke2fs.conf says. Tables of inodes are left
  * to the holes of the file, and so the kernel must not fill them either (noinit_itable). */
-static int make_fs(const char *image, const struct volume_group *group, uint64_t size,
-	struct err *err)
+static int make_fs(
+	const char *image, const struct volume_group *group, uint64_t size, struct err *err)
 {
 	char extended[96];
 	const char *const argv[] = {"/usr/sbin/mkfs.ext4", "-q", "-F", "-b",
@@ -175,8 +175,8 @@ static int open_fs(int dir, const char *name, struct err *err)
 }
 
 /* From the rename on the tenant may have written to it, so its root is made ready before that. */
-static int make_image(const char *path, int dir, const struct volume_group *group, uint64_t size,
-	struct err *err)
+static int make_image(
+	const char *path, int dir, const struct volume_group *group, uint64_t size, struct err *err)
 {
 	_cleanup_free_ char *image = xasprintf("%s/image.new", path);
 	_cleanup_fd_ int fd = -EBADF;
@@ -188,8 +188,8 @@ static int make_image(const char *path, int dir, const struct volume_group *grou
 	if (fd < 0)
 		return err_errno(err, fd, "make %s", image);
 	if (ftruncate(fd, (off_t)size) < 0)
-		return err_errno(err, -errno, "make %s of %llu bytes", image,
-			(unsigned long long)size);
+		return err_errno(
+			err, -errno, "make %s of %llu bytes", image, (unsigned long long)size);
 	r = make_fs(image, group, size, err);
 	if (r < 0)
 		return r;
@@ -211,8 +211,8 @@ static int make_image(const char *path, int dir, const struct volume_group *grou
 }
 
 /* Complete, but not mounted: the last call was cut off, or the machine was started anew. */
-static int reopen_image(const char *path, int dir, const struct volume_group *group, uint64_t size,
-	struct err *err)
+static int reopen_image(
+	const char *path, int dir, const struct volume_group *group, uint64_t size, struct err *err)
 {
 	_cleanup_free_ char *image = xasprintf("%s/image", path);
 	bool usable;
@@ -228,17 +228,19 @@ static int reopen_image(const char *path, int dir, const struct volume_group *gr
 	return make_image(path, dir, group, size, err);
 }
 
-int emptydir_up(const char *dir, const struct volume_group *group, const struct volume_spec *spec,
-	struct err *err)
+int emptydir_up(const struct volumes *volumes, const char *dir, const struct volume_group *group,
+	const struct volume_spec *spec, struct err *err)
 {
 	_cleanup_fd_ int fd = volume_open_dir(dir, err);
 	_cleanup_fd_ int mnt = -EBADF;
-	uint64_t size = MAX(spec->size_bytes, SIZE_MIN);
+	uint64_t most = volumes->config.empty_dir_max_bytes;
+	uint64_t size = spec->size_bytes ? MIN(spec->size_bytes, most) : most;
 
 	if (fd < 0)
 		return fd;
 	if (volume_is_mounted(fd, "data"))
 		return 0;
+	size = MAX(size, SIZE_MIN);
 	if (faccessat(fd, "image", F_OK, AT_SYMLINK_NOFOLLOW) == 0)
 		mnt = reopen_image(dir, fd, group, size, err);
 	else

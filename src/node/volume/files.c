@@ -94,8 +94,7 @@ static int new_tmpfs(const struct volume_group *group, const json_t *files, stru
 		bytes += (json_string_length(value) / 4 * 3 / PAGE + 1) * PAGE;
 	r = set_number(fs, "size", bytes);
 	if (r == 0)
-		r = set_number(
-			fs, "nr_inodes", json_object_size(files) + 1 + SPARE_INODES);
+		r = set_number(fs, "nr_inodes", json_object_size(files) + 1 + SPARE_INODES);
 	if (r == 0)
 		r = set_number(fs, "uid", group->uid_base);
 	if (r == 0)
@@ -109,13 +108,12 @@ static int new_tmpfs(const struct volume_group *group, const json_t *files, stru
 		log_debug("tmpfs without noswap: %s", err_str(-errno));
 	if (fsconfig(fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0) < 0)
 		return err_errno(err, -errno, "tmpfs");
-	fd = fsmount(fs, FSMOUNT_CLOEXEC,
-		MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+	fd = fsmount(fs, FSMOUNT_CLOEXEC, MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
 	return fd < 0 ? err_errno(err, -errno, "tmpfs") : fd;
 }
 
-static int secret_up(int dir, const struct volume_group *group, const json_t *files,
-	struct err *err)
+static int secret_up(
+	int dir, const struct volume_group *group, const json_t *files, struct err *err)
 {
 	_cleanup_fd_ int mnt = -EBADF;
 	const char *key;
@@ -151,8 +149,8 @@ static bool holds(int data, const char *key, const char *text, size_t len)
 	return len == 0 || memcmp(buf.data, text, len) == 0;
 }
 
-static int put_config(int dir, int data, const char *key, const json_t *value,
-	const struct volume_group *group)
+static int put_config(
+	int dir, int data, const char *key, const json_t *value, const struct volume_group *group)
 {
 	const char *text = json_string_value(value);
 	size_t len = json_string_length(value);
@@ -179,15 +177,15 @@ static int remove_gone(int data, const json_t *files)
 		return r;
 	while ((entry = readdir(list)))
 		if (!json_object_get(files, entry->d_name) &&
-			unlinkat(data, entry->d_name, 0) < 0 && errno != EISDIR &&
-			errno != EPERM && r == 0)
+			unlinkat(data, entry->d_name, 0) < 0 && errno != EISDIR && errno != EPERM &&
+			r == 0)
 			r = -errno;
 	closedir(list);
 	return r;
 }
 
-static int config_map_up(int dir, const struct volume_group *group, const json_t *files,
-	struct err *err)
+static int config_map_up(
+	int dir, const struct volume_group *group, const json_t *files, struct err *err)
 {
 	_cleanup_fd_ int data = -EBADF;
 	const char *key;

@@ -11,8 +11,8 @@ struct volumes {
 	struct volumes_config config; /* strings owned */
 };
 
-int emptydir_up(const char *dir, const struct volume_group *group, const struct volume_spec *spec,
-	struct err *err);
+int emptydir_up(const struct volumes *volumes, const char *dir, const struct volume_group *group,
+	const struct volume_spec *spec, struct err *err);
 /* secret and configMap */
 int files_up(const char *dir, const struct volume_group *group, const struct volume_spec *spec,
 	struct err *err);

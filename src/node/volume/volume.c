@@ -27,6 +27,7 @@ int volumes_open(const struct volumes_config *config, struct err *err, struct vo
 		.azure_files = xstrdup(config->azure_files),
 		.ca_file = config->ca_file ? xstrdup(config->ca_file) : NULL,
 		.allow_loopback = config->allow_loopback,
+		.empty_dir_max_bytes = config->empty_dir_max_bytes,
 	};
 	*ret = volumes;
 	return 0;
@@ -144,8 +145,8 @@ static int detach_all(int dir, const char *path, struct err *err)
 	return first;
 }
 
-static int remove_volume(int top, const struct volume_group *group, const char *name,
-	struct err *err)
+static int remove_volume(
+	int top, const struct volume_group *group, const char *name, struct err *err)
 {
 	_cleanup_free_ char *path = xasprintf("%s/v/%s", group->dir, name);
 	_cleanup_fd_ int dir = fd_open_beneath(top, name, O_RDONLY | O_DIRECTORY, 0);
@@ -178,8 +179,8 @@ static bool is_kept(const char *name, const char *const *names)
 }
 
 /* Goes on after a failure, and gives the first. */
-static int remove_others(const struct volume_group *group, const char *const *names,
-	struct err *err)
+static int remove_others(
+	const struct volume_group *group, const char *const *names, struct err *err)
 {
 	_cleanup_fd_ int top = open_top(group, false, err);
 	struct dirent *entry;
@@ -259,8 +260,8 @@ static bool has_definition(int dir, const char *definition)
 }
 
 /* The volume's folder, made by this definition or empty. */
-static int open_volume(const struct volume_group *group, const struct volume_spec *spec,
-	struct err *err)
+static int open_volume(
+	const struct volume_group *group, const struct volume_spec *spec, struct err *err)
 {
 	_cleanup_fd_ int top = open_top(group, true, err);
 	_cleanup_fd_ int dir = -EBADF;
@@ -291,7 +292,7 @@ static int kind_up(struct volumes *volumes, const char *path, const struct volum
 {
 	switch (spec->kind) {
 	case VOLUME_EMPTY_DIR:
-		return emptydir_up(path, group, spec, err);
+		return emptydir_up(volumes, path, group, spec, err);
 	case VOLUME_SECRET:
 	case VOLUME_CONFIG_MAP:
 		return files_up(path, group, spec, err);
@@ -307,8 +308,8 @@ int volume_up(struct volumes *volumes, const struct volume_group *group,
 	const struct volume_spec *spec, int cancel_fd, struct err *err)
 {
 	_cleanup_free_ char *path = xasprintf("%s/v/%s", group->dir, spec->name);
-	const char *code = spec->kind == VOLUME_AZURE_FILE ? "FailedMountAzureFileVolume"
-							   : "FailedMount";
+	const char *code =
+		spec->kind == VOLUME_AZURE_FILE ? "FailedMountAzureFileVolume" : "FailedMount";
 	_cleanup_fd_ int dir = -EBADF;
 	struct err why = {0};
 	int r;
@@ -321,8 +322,8 @@ int volume_up(struct volumes *volumes, const struct volume_group *group,
 		return 0;
 	if (r == -ECANCELED)
 		return err_set(err, r, "Canceled", "The mount was given up.");
-	return err_set(err, r, code, "The volume '%s' can't be mounted: %s", spec->name,
-		why.message);
+	return err_set(
+		err, r, code, "The volume '%s' can't be mounted: %s", spec->name, why.message);
 }
 
 char *volume_path(const struct volume_group *group, const struct volume_spec *spec)

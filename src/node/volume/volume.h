@@ -28,6 +28,7 @@ struct volumes_config {
 				    "{account}.file.core.windows.net:445" */
 	const char *ca_file;	 /* PEM of authorities to trust besides the system's; NULL: none */
 	bool allow_loopback;	 /* repositories may be on this machine's loopback */
+	uint64_t empty_dir_max_bytes; /* of an emptyDir that doesn't say, and the most for others */
 };
 
 int volumes_open(const struct volumes_config *config, struct err *err, struct volumes **ret);
@@ -42,9 +43,10 @@ enum volume_kind {
 };
 
 struct volume_spec {
-	const char *name; /* a name as spec_name_is_valid() has it, or made by the agent: with a dot */
+	const char
+		*name; /* a name as spec_name_is_valid() has it, or made by the agent: with a dot */
 	enum volume_kind kind;
-	uint64_t size_bytes; /* EMPTY_DIR: bound on what it holds */
+	uint64_t size_bytes; /* EMPTY_DIR: bound on what it holds; 0: the node's */
 	const json_t
 		*files; /* SECRET: {"key": "<base64>"}; CONFIG_MAP: {"key": "text"}. Borrowed */
 	const char *repository; /* GIT_REPO: https URL */
@@ -63,9 +65,9 @@ struct volume_group {
 
 /* Makes the volume, or completes it, or brings a configMap up to date. Done already is success and
  * cheap. One that was made by another definition is removed first, and so no container that mounts
- * it may be running; a configMap's files are no part of the definition. cancel_fd readable: gives up with -ECANCELED; -1: none. On failure nothing half-made is
- * mounted; err->code is ACI's name of the event: "FailedMountAzureFileVolume" or "FailedMount", and
- * the message says what to do. */
+ * it may be running; a configMap's files are no part of the definition. cancel_fd readable: gives
+ * up with -ECANCELED; -1: none. On failure nothing half-made is mounted; err->code is ACI's name of
+ * the event: "FailedMountAzureFileVolume" or "FailedMount", and the message says what to do. */
 int volume_up(struct volumes *volumes, const struct volume_group *group,
 	const struct volume_spec *spec, int cancel_fd, struct err *err);
 /* The directory to bind into containers; owned by the caller. */
