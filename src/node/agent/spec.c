@@ -1,6 +1,7 @@
 #include <ctype.h>
 
 #include "node/agent/spec.h"
+#include "node/agent/volumes.h"
 
 bool spec_name_is_valid(const char *name)
 {
@@ -62,9 +63,10 @@ static int parse_resources(const json_t *json, struct container_spec *c, struct 
 	return 0;
 }
 
-static int parse_container(const json_t *json, struct container_spec *c, struct err *err)
+static int parse_container(const json_t *json, const struct group_spec *spec,
+	struct container_spec *c, struct err *err)
 {
-	_cleanup_free_ char *text = json_text(json);
+	int r;
 
 	c->name = json_get_str(json, "name", "");
 	if (!spec_name_is_valid(c->name))
@@ -74,8 +76,8 @@ static int parse_container(const json_t *json, struct container_spec *c, struct 
 		return bad(err, "containers[].image");
 	c->command = parse_command(json_get_arr(json, "command"));
 	c->env = parse_env(json_get_arr(json, "env"));
-	sha256_hex(text, strlen(text), c->hash);
-	return parse_resources(json, c, err);
+	r = spec_parse_mounts(json, spec, c, err);
+	return r < 0 ? r : parse_resources(json, c, err);
 }
 
 static int parse_containers(const json_t *array, struct group_spec *spec, struct err *err)
@@ -89,7 +91,7 @@ static int parse_containers(const json_t *array, struct group_spec *spec, struct
 	spec->containers = xcalloc(n, sizeof(*spec->containers));
 	spec->n_containers = n;
 	json_array_foreach (array, i, json) {
-		r = parse_container(json, &spec->containers[i], err);
+		r = parse_container(json, spec, &spec->containers[i], err);
 		if (r < 0)
 			return r;
 		for (size_t j = 0; j < i; j++)
@@ -163,6 +165,9 @@ int group_spec_parse(json_t *json, int64_t generation, struct err *err, struct g
 	r = parse_ports(json_get_arr(json, "ports"), spec, err);
 	if (r < 0)
 		return r;
+	r = spec_parse_volumes(json_get_arr(json, "volumes"), spec, err);
+	if (r < 0)
+		return r;
 	r = parse_containers(json_get_arr(json, "containers"), spec, err);
 	if (r < 0)
 		return r;
@@ -181,8 +186,10 @@ void group_spec_free(struct group_spec *spec)
 		for (char **env = c->env; env && *env; env++)
 			free(*env);
 		free(c->env);
+		spec_mounts_free(c);
 	}
 	free(spec->containers);
+	free(spec->volumes);
 	free(spec->credentials);
 	free(spec->ports);
 	json_decref(spec->json);

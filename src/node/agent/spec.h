@@ -9,12 +9,21 @@
 #include "base/random.h"
 #include "node/image/image.h"
 #include "node/network/network.h"
+#include "node/volume/volume.h"
 
 #define SPEC_CONTAINERS_MAX 60
 #define SPEC_CPU_MAX 4096.0
 #define SPEC_MEMORY_MAX ((int64_t)1 << 50)
+#define SPEC_VOLUMES_MAX 20
+#define SPEC_MOUNTS_MAX 64 /* of a container */
 
 enum restart_policy { RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_NEVER };
+
+struct container_mount {
+	const struct volume_spec *volume; /* of group_spec.volumes */
+	char *path;			  /* absolute, one slash between parts; owned */
+	bool read_only;
+};
 
 struct container_spec {
 	const char *name; /* borrowed from group_spec.json, as are all strings here */
@@ -23,8 +32,11 @@ struct container_spec {
 	char **env;	      /* "NAME=value", NULL-terminated, owned */
 	double cpu, cpu_limit;
 	uint64_t memory_bytes, memory_limit_bytes;
-	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec: tells whether it changed
-				    */
+	struct container_mount *mounts; /* owned */
+	size_t n_mounts;
+	const json_t *config_map;  /* or NULL */
+	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec without its configMap,
+				      and of the volumes that it mounts: tells whether it changed */
 };
 
 struct group_spec {
@@ -40,6 +52,8 @@ struct group_spec {
 	size_t n_ports;
 	struct image_credential *credentials;
 	size_t n_credentials;
+	struct volume_spec *volumes;
+	size_t n_volumes;
 	struct container_spec *containers;
 	size_t n_containers;
 };
