@@ -403,6 +403,8 @@ static void logs_job(void *arg)
 	int fd;
 
 	if (link_client_stream(request->agent->link, request->id, NULL, &fd) == 0) {
+		/* A reader that stands still must not hold a thread here for ever. */
+		link_stream_bound(fd);
 		if (request->run > 0 &&
 			runtime_log_copy(request->agent->config.runtime, request->dir, request->run,
 				request->tail, request->timestamps, 0, fd, &err) < 0)
