@@ -22,6 +22,7 @@ struct websocket {
 	void *arg;
 	struct websocket_reader reader;
 	struct buf out;
+	bool has_protocol;
 	bool paused;
 	bool full;	  /* drained() is owed */
 	bool close_sent;  /* it is in the queue at least */
@@ -160,7 +161,7 @@ static void want_write(struct websocket *websocket)
 struct websocket *websocket_accept(
 	struct http_exchange *exchange, const struct websocket_config *config)
 {
-	const char *reason;
+	const char *reason, *protocols;
 	int status = check_upgrade(exchange, config->authority, &reason);
 	_cleanup_free_ char *accept = NULL;
 	struct websocket *websocket;
@@ -169,6 +170,7 @@ struct websocket *websocket_accept(
 		refuse(exchange, status, reason);
 		return NULL;
 	}
+	protocols = request_field(&exchange->request, "Sec-WebSocket-Protocol");
 	accept = websocket_accept_key(request_field(&exchange->request, "Sec-WebSocket-Key"));
 	websocket = xnew(struct websocket);
 	websocket->ops = config->ops;
@@ -176,15 +178,24 @@ struct websocket *websocket_accept(
 	websocket->out = BUF_MAX(QUEUE_MAX + CONTROL_ROOM);
 	websocket->heard_ms = websocket->pinged_ms = websocket->progress_ms = time_mono_ms();
 	websocket->code = WEBSOCKET_CLOSE_LOST;
+	websocket->has_protocol =
+		config->protocol && protocols && request_list_has(protocols, config->protocol);
 	websocket_reader_init(&websocket->reader, true, config->max_message);
 	buf_printf(&websocket->out,
 		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-		"Sec-WebSocket-Accept: %s\r\n\r\n",
-		accept);
+		"Sec-WebSocket-Accept: %s\r\n%s%s%s\r\n",
+		accept, websocket->has_protocol ? "Sec-WebSocket-Protocol: " : "",
+		websocket->has_protocol ? config->protocol : "",
+		websocket->has_protocol ? "\r\n" : "");
 	websocket->connection = connection_upgrade(exchange, websocket);
 	keep_alive(lws_get_socket_fd(websocket->connection->wsi));
 	want_write(websocket);
 	return websocket;
+}
+
+bool websocket_has_protocol(const struct websocket *websocket)
+{
+	return websocket->has_protocol;
 }
 
 /* Writing. */

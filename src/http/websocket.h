@@ -40,12 +40,16 @@ struct websocket_config {
 	 * rebinding; "localhost" and addresses with our port are fine), as is an Origin that is
 	 * neither this nor the Host. */
 	const char *authority;
+	/* A subprotocol that is agreed on when the client asks for it; may be NULL. */
+	const char *protocol;
 };
 
 /* From within http_server_config.handle only. Takes the exchange over in any case: NULL when the
  * request wasn't one for a WebSocket of ours, and was answered with 400, 403, 405 or 426. */
 struct websocket *websocket_accept(
 	struct http_exchange *exchange, const struct websocket_config *config);
+
+bool websocket_has_protocol(const struct websocket *websocket);
 
 /* Queues a message; text must be valid UTF-8. 0; 1 when it was taken but the next one should wait
  * for drained(); -ENOBUFS when it wasn't taken, because nobody waited; -EPIPE once it is closing.
