@@ -14,7 +14,6 @@
 #define CONTROL_ROOM ((size_t)4 << 10) /* for control frames when the queue is full */
 #define CLOSE_MS 5000
 #define STALL_MS ((int64_t)3600 * 1000)
-#define PINGS_MAX 4
 
 struct websocket {
 	struct connection *connection;
@@ -30,10 +29,10 @@ struct websocket {
 	int code;	  /* for closed() */
 	int64_t close_deadline_ms;
 	int64_t ping_ms;
+	int64_t lost_ms;
 	int64_t heard_ms;    /* when bytes came last */
 	int64_t pinged_ms;   /* when the last ping was sent */
 	int64_t progress_ms; /* when the queue was empty, or shrank, last */
-	unsigned pings;	     /* without an answer */
 };
 
 /* The handshake. */
@@ -246,9 +245,10 @@ void websocket_pause(struct websocket *websocket, bool paused)
 		connection_resume(websocket->connection);
 }
 
-void websocket_set_ping(struct websocket *websocket, int64_t ping_ms)
+void websocket_set_ping(struct websocket *websocket, int64_t ping_ms, int64_t lost_ms)
 {
 	websocket->ping_ms = ping_ms;
+	websocket->lost_ms = lost_ms;
 }
 
 void websocket_lost(struct websocket *websocket)
@@ -323,7 +323,6 @@ size_t websocket_feed(struct websocket *websocket, const char *data, size_t len)
 	size_t used = 0;
 
 	websocket->heard_ms = time_mono_ms();
-	websocket->pings = 0;
 	while (used < len && !websocket->paused) {
 		struct websocket_event event;
 
@@ -339,16 +338,17 @@ size_t websocket_feed(struct websocket *websocket, const char *data, size_t len)
 
 static void ping(struct websocket *websocket, int64_t now_ms)
 {
-	if (now_ms - MAX(websocket->heard_ms, websocket->pinged_ms) < websocket->ping_ms)
-		return;
-	/* Behind a queue that stands still a ping says nothing; and while we don't read, no answer
-	 * can be seen. */
-	if (websocket->out.len > 0)
-		return;
-	if (!websocket->paused && websocket->pings++ >= PINGS_MAX) {
+	/* While we don't read, no answer can be seen; a ping still finds out that nobody is there.
+	 */
+	if (websocket->lost_ms > 0 && !websocket->paused &&
+		now_ms - websocket->heard_ms >= websocket->lost_ms) {
 		connection_break(websocket->connection);
 		return;
 	}
+	/* Behind a queue that stands still a ping says nothing. */
+	if (websocket->out.len > 0 ||
+		now_ms - MAX(websocket->heard_ms, websocket->pinged_ms) < websocket->ping_ms)
+		return;
 	websocket->pinged_ms = now_ms;
 	send_control(websocket, WEBSOCKET_PING, NULL, 0);
 }

@@ -10,9 +10,9 @@
  * with it the peer, after at most some 100 KiB.
  *
  * Bounds: max_message over all fragments (1009), 1 MiB of queue, 5 s for the closing handshake, an
- * hour for a peer that takes nothing of the queue. A peer that vanished is noticed by the kernel's
- * keep-alive after two minutes, and by pings where those are turned on; an idle one that is there
- * may stay for ever.
+ * hour for a peer that takes nothing of the queue. A machine that vanished is noticed by the
+ * kernel's keep-alive after two minutes, whatever else; an idle peer that is there may stay for
+ * ever.
  */
 #pragma once
 
@@ -59,6 +59,7 @@ int websocket_send(struct websocket *websocket, bool text, const void *data, siz
 void websocket_pause(struct websocket *websocket, bool paused);
 /* Sends what is queued, then the code; closed() follows. Only the first call counts. */
 void websocket_close(struct websocket *websocket, int code, const char *reason);
-/* Pings a peer that has been silent for so long; one that doesn't answer four of them is lost.
+/* Pings a peer that has been silent for ping_ms, and again; one that stays silent for lost_ms is
+ * lost. Somebody who looks at a page of output answers no ping, so lost_ms is no short time.
  * 0, as at first: never. */
-void websocket_set_ping(struct websocket *websocket, int64_t ping_ms);
+void websocket_set_ping(struct websocket *websocket, int64_t ping_ms, int64_t lost_ms);

@@ -8,6 +8,7 @@
 #define TO_NODE_HIGH ((size_t)128 << 10)
 #define TO_NODE_LOW ((size_t)32 << 10)
 #define PING_MS 30000
+#define LOST_MS ((int64_t)3600 * 1000)
 #define STATUS_MAX ((size_t)16 << 10)
 
 static void relay_event(int fd, uint32_t events, void *arg);
@@ -24,7 +25,7 @@ void relay_init(struct relay *relay, struct loop *loop, struct websocket *websoc
 	/* Older clients that sit at a terminal (az before 2.30) read a ping and then no key until
 	 * there is output: they are left alone. Those that know binary messages know pings. */
 	if (protocol != SESSION_TERMINAL)
-		websocket_set_ping(websocket, PING_MS);
+		websocket_set_ping(websocket, PING_MS, LOST_MS);
 }
 
 static void stream_close(struct relay *relay)
@@ -289,12 +290,12 @@ static void forward_channel(struct relay *relay, const char *data, size_t len)
 
 void relay_message(struct relay *relay, bool text, const char *data, size_t len)
 {
-	if (relay->fd < 0)
+	if (relay->fd < 0 || relay->output_only)
 		return;
 	switch (relay->protocol) {
 	case SESSION_TERMINAL:
 		if (!text)
-			websocket_set_ping(relay->websocket, PING_MS);
+			websocket_set_ping(relay->websocket, PING_MS, LOST_MS);
 		if (len > 0)
 			send_node(relay, STREAM_STDIN, data, len);
 		return;

@@ -16,7 +16,8 @@ struct relay {
 	struct loop *loop;
 	struct websocket *websocket; /* borrowed; NULL once it has closed */
 	enum session_protocol protocol;
-	int fd; /* of the stream; owned; -EBADF before and after */
+	bool output_only; /* what the client says is dropped */
+	int fd;		  /* of the stream; owned; -EBADF before and after */
 	struct loop_source *source;
 	uint32_t events;
 	struct buf in;	 /* of the node, not yet passed on */

@@ -329,9 +329,9 @@ static void session_accept(struct session *session, struct http_exchange *exchan
 		unclaim(session);
 		return;
 	}
-	if (session->protocol == SESSION_TERMINAL && websocket_has_protocol(websocket))
-		session->protocol = SESSION_CHANNELS;
-	relay_init(&session->relay, config->loop, websocket, session->protocol);
+	relay_init(&session->relay, config->loop, websocket,
+		websocket_has_protocol(websocket) ? SESSION_CHANNELS : session->protocol);
+	session->relay.output_only = session->protocol == SESSION_OUTPUT;
 	session->timer = loop_after(
 		config->loop, session->expires_ms - time_mono_ms(), session_too_late, session);
 	if (password) {
