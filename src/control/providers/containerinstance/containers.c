@@ -2,6 +2,7 @@
 #include "control/providers/containerinstance/internal.h"
 #include "link/link.h"
 
+/* Of a longer log this is its end, which is what matters. */
 #define LOG_MAX ((size_t)64 << 20)
 #define LOG_TIMEOUT_MS 30000
 
@@ -70,6 +71,7 @@ static int logs_args(
 
 	json_put_str(args, "uid", json_get_str(group->record, "uid", ""));
 	json_put_str(args, "container", container);
+	json_object_set_new(args, "maxBytes", json_integer((json_int_t)LOG_MAX));
 	if (tail) {
 		if (str_to_u64(tail, INT32_MAX, &lines) < 0)
 			return err_set(err, -EINVAL, "InvalidQueryParameterValue",
@@ -83,20 +85,14 @@ static int logs_args(
 	return r;
 }
 
-/* What doesn't fit is dropped from the front: the end of a log is what matters. */
 static int read_all(int fd, struct buf *buf)
 {
 	ssize_t n;
 
-	for (;;) {
-		if (buf->len > LOG_MAX - (1u << 20))
-			buf_consume(buf, LOG_MAX / 4);
+	do
 		n = buf_read(buf, fd, 1u << 18);
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return (int)n;
-	}
+	while (n > 0 || n == -EINTR);
+	return (int)n;
 }
 
 /* Programs write any byte; JSON has only characters, and C strings no NUL. */
@@ -114,7 +110,7 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 {
 	const struct arm_services *services = arm_services(request);
 	_cleanup_(group_done) struct group group = {0};
-	_cleanup_buf_ struct buf buf = BUF_MAX(LOG_MAX);
+	_cleanup_buf_ struct buf buf = BUF_MAX(LOG_MAX + 1);
 	_cleanup_json_ json_t *args = json_object();
 	_cleanup_free_ char *node = NULL;
 	_cleanup_free_ char *text = NULL;
