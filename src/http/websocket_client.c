@@ -10,6 +10,7 @@
 #define HEAD_MAX ((size_t)16 << 10)
 #define BODY_MAX ((size_t)4 << 10)
 #define READ_MAX ((size_t)64 << 10)
+#define PIECE_MAX ((size_t)16 << 10)
 #define QUEUE_MAX ((size_t)64 << 20)
 
 /* libcurl does names, proxies and TLS (CURLOPT_CONNECT_ONLY); the bytes are ours. */
@@ -20,6 +21,10 @@ struct websocket_client {
 	struct buf in;
 	size_t in_used; /* of in, already read */
 	struct buf out;
+	/* What is just being written. TLS wants the same bytes at the same place when it is asked
+	 * again. */
+	char piece[PIECE_MAX];
+	size_t piece_at, piece_len;
 	bool close_sent;
 	bool ended;
 	char text[CURL_ERROR_SIZE];
@@ -71,25 +76,29 @@ static int receive_bytes(struct websocket_client *client, struct err *err)
 
 int websocket_client_flush(struct websocket_client *client, struct err *err)
 {
-	struct buf *out = &client->out;
-	size_t sent = 0;
 	CURLcode code = CURLE_OK;
 
-	while (sent < out->len && code == CURLE_OK) {
+	while (code == CURLE_OK) {
 		size_t n = 0;
 
-		code = curl_easy_send(client->curl, out->data + sent, out->len - sent, &n);
-		sent += n;
+		if (client->piece_at == client->piece_len) {
+			client->piece_at = 0;
+			client->piece_len = MIN(client->out.len, PIECE_MAX);
+			if (client->piece_len == 0)
+				return 0;
+			memcpy(client->piece, client->out.data, client->piece_len);
+			buf_consume(&client->out, client->piece_len);
+		}
+		code = curl_easy_send(client->curl, client->piece + client->piece_at,
+			client->piece_len - client->piece_at, &n);
+		client->piece_at += n;
 	}
-	buf_consume(out, sent);
-	if (code != CURLE_OK && code != CURLE_AGAIN)
-		return broken(client, code, err);
-	return out->len > 0;
+	return code == CURLE_AGAIN ? 1 : broken(client, code, err);
 }
 
 size_t websocket_client_queued(const struct websocket_client *client)
 {
-	return client->out.len;
+	return client->out.len + client->piece_len - client->piece_at;
 }
 
 /* The handshake. */
