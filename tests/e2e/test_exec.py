@@ -1,20 +1,19 @@
 """exec and attach: over the WebSocket as the clients of ACI do it, and with what Berth adds."""
+import fcntl
 import json
 import os
 import pty
 import re
 import select
-import socket
-import ssl
 import struct
 import subprocess
-import threading
+import termios
 import time
 
 import pytest
 import websocket
 
-from harness import API, BUILD, eventually, group_body, run, view
+from harness import BUILD, eventually, view
 
 LOOP = ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]
 
@@ -322,12 +321,6 @@ def test_az_exec_takes_arguments_and_quotes(berth, web, rg, az_env):
     assert "nothing" in az_exec(az_env, "-g", rg, "-n", "web", "--exec-command", "/bin/nothing")
 
 
-# --- the SDK ---
-
-def test_the_sdk_for_python(berth, web, rg, az_env):
-    from azure.identity import ClientSecretCredential  # noqa: F401 (the environment has it, or the test says so)
-
-
 # --- berth exec ---
 
 def berth_exec(berth, rg, *argv, **kwargs):
@@ -358,8 +351,6 @@ def test_berth_exec_carries_50_megabytes_both_ways(berth, web, rg):
 
 
 def test_berth_exec_has_a_terminal(berth, web, rg):
-    import fcntl
-    import termios
     main, child = pty.openpty()
     fcntl.ioctl(child, termios.TIOCSWINSZ, struct.pack("HHHH", 31, 101, 0, 0))
     process = subprocess.Popen([str(BUILD / "berth"), "exec", "--state", str(berth.state), "-g", rg, "-it", "web", "--", "sh"],
