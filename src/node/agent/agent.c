@@ -15,6 +15,7 @@
 #include "base/time.h"
 #include "node/agent/group.h"
 #include "node/agent/session.h"
+#include "node/runtime/exec.h"
 
 /* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
  * group that needs one, and some for logs. What costs the machine something, making containers, is
@@ -220,6 +221,8 @@ void agent_watch(struct group *group, struct container *c)
 	if (monitored)
 		return;
 	container_id(group, c, id, sizeof(id));
+	if (group->fresh)
+		runtime_exec_sweep(group->agent->config.runtime, dir, id);
 	fd = runtime_monitor_fd(group->agent->config.runtime, dir, id);
 	if (fd < 0 && fd != -ESRCH) {
 		log_error("group %s: container %s can't be watched: %s", group->uid, c->name,

@@ -16,6 +16,8 @@ static struct agent_config config;
 static atomic_bool ending;
 static struct err refused;
 static int node_end = -1;
+static atomic_int n_refused, n_streams; /* of requests with a number */
+static int peers[64];
 
 const struct agent_config *agent_config(const struct agent *agent)
 {
@@ -27,19 +29,24 @@ bool agent_is_ending(const struct agent *agent)
 	return atomic_load(&ending);
 }
 
+/* What the table of sessions sees of the agent. */
+static struct group the_group;
+static struct container the_container;
+static bool group_is_there;
+
 struct group *agent_find_group(struct agent *agent, const char *uid)
 {
-	return NULL;
+	return group_is_there ? &the_group : NULL;
 }
 
 struct container *group_find_container(struct group *group, const char *name)
 {
-	return NULL;
+	return str_eq(name, "c") ? &the_container : NULL;
 }
 
 char *container_dir(const struct group *group, const struct container *c)
 {
-	return NULL;
+	return xstrdup(top);
 }
 
 void container_id(const struct group *group, const struct container *c, char *ret, size_t size)
@@ -48,10 +55,19 @@ void container_id(const struct group *group, const struct container *c, char *re
 
 int link_client_stream(struct link_client *client, int64_t id, const struct err *err, int *ret_fd)
 {
-	if (err)
+	int ends[2];
+
+	if (err) {
 		refused = *err;
-	else
+		atomic_fetch_add(&n_refused, 1);
+	} else if (id > 0) {
+		assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+		peers[id] = ends[0];
+		*ret_fd = ends[1];
+		atomic_fetch_add(&n_streams, 1);
+	} else {
 		*ret_fd = node_end;
+	}
 	return 0;
 }
 
@@ -281,6 +297,8 @@ static void a_peer_that_goes_ends_the_command(void **state)
 		for (size_t i = 0; i < ARRAY_SIZE(scripts); i++) {
 			begin(&peer, &box, session_exec, sh(scripts[i], terminal, true));
 			receive(&peer, "up");
+			for (int n = 0; n < 500 && count("5813") == 0; n++)
+				poll(NULL, 0, 10);
 			assert_true(count("5813") > 0);
 			/* Also one that doesn't read, whose output stands still. */
 			poll(NULL, 0, 100);
@@ -358,6 +376,67 @@ static void a_log_is_followed_to_its_end(void **state)
 	box_delete(&other);
 }
 
+static void loop_until(const atomic_int *value, int at_least)
+{
+	for (int i = 0; i < 500 && atomic_load(value) < at_least; i++)
+		loop_once(config.loop, 10);
+	assert_true(atomic_load(value) >= at_least);
+}
+
+static void a_group_has_so_many_and_they_end_with_it(void **state)
+{
+	_cleanup_json_ json_t *args = json_pack("{s:s, s:s}", "uid", "u", "container", "c");
+	_cleanup_json_ json_t *other = json_pack("{s:s, s:s}", "uid", "u", "container", "d");
+	_cleanup_buf_ struct buf buf = BUF_INIT;
+	struct sessions *sessions;
+
+	atomic_store(&n_refused, 0);
+	config.loop = loop_new();
+	config.runtime = runtime;
+	pthread_mutex_init(&the_group.lock, NULL);
+	sessions = sessions_new(NULL, NULL);
+	assert_false(sessions_request(sessions, 1, "logs", args));
+	assert_true(sessions_request(sessions, 1, "follow", args));
+	loop_until(&n_refused, 1);
+	assert_string_equal(refused.code, "ContainerNotRunning");
+	group_is_there = true;
+	the_container.phase = CONTAINER_RUNNING;
+	the_container.run = 1;
+	assert_true(sessions_request(sessions, 1, "exec", other));
+	loop_until(&n_refused, 2);
+	for (int i = 1; i <= SESSIONS_GROUP_MAX; i++)
+		assert_true(sessions_request(sessions, i, "follow", args));
+	loop_until(&n_streams, SESSIONS_GROUP_MAX);
+	assert_int_equal(atomic_load(&n_refused), 2);
+	assert_true(sessions_request(sessions, 40, "follow", args));
+	loop_until(&n_refused, 3);
+	assert_string_equal(refused.code, "TooManyRequests");
+	/* One that goes makes room. */
+	fd_close(peers[1]);
+	for (int i = 0; i < 30; i++)
+		loop_once(config.loop, 10);
+	assert_true(sessions_request(sessions, 1, "follow", args));
+	loop_until(&n_streams, SESSIONS_GROUP_MAX + 1);
+	/* A round is under way: the container may be about to run again. */
+	the_group.busy = true;
+	the_container.phase = CONTAINER_TERMINATED;
+	the_container.current.exit_code = 6;
+	for (int i = 0; i < 30; i++)
+		loop_once(config.loop, 10);
+	assert_int_equal(buf_read(&buf, (fd_set_nonblock(peers[2], true), peers[2]), 100), -EAGAIN);
+	the_group.busy = false;
+	for (int i = 0; i < 500 && buf_read(&buf, peers[2], 100) == -EAGAIN; i++)
+		loop_once(config.loop, 10);
+	assert_memory_equal(buf.data + 4, "{\"exitCode\":6}", 14);
+	atomic_store(&ending, true);
+	sessions_free(sessions);
+	atomic_store(&ending, false);
+	for (int i = 1; i <= SESSIONS_GROUP_MAX; i++)
+		fd_close(peers[i]);
+	loop_free(config.loop);
+	pthread_mutex_destroy(&the_group.lock);
+}
+
 static int setup_box(void **state)
 {
 	setup_machine(state);
@@ -383,6 +462,7 @@ int main(void)
 		cmocka_unit_test(a_peer_that_goes_ends_the_command),
 		cmocka_unit_test(when_the_agent_ends_so_do_they),
 		cmocka_unit_test(a_log_is_followed_to_its_end),
+		cmocka_unit_test(a_group_has_so_many_and_they_end_with_it),
 	};
 
 	if (geteuid() != 0) {

@@ -10,6 +10,7 @@
  * watched started         realtime in ms, written before the program is let go exit decimal exit
  * code, written by conmon when the log is complete; its mtime is the time pidfile, attach, ctl,
  * winsz, oom   conmon's and crun's
+ *     exec-<n>/       a command in the container, see exec.c
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -29,6 +30,7 @@
 #define MONITOR_TIMEOUT_MS 10000
 #define EXIT_SIGKILL (128 + 9)
 #define CREATE_TRIES 3
+#define REMOVE_TRIES 3
 
 static int own_oom_score_adj(void)
 {
@@ -386,7 +388,12 @@ int runtime_delete(struct runtime *runtime, const char *dir, const char *id, con
 	r = cgroup_remove(&runtime->cgroups, group, err);
 	if (r < 0)
 		return r;
-	r = file_remove_tree(AT_FDCWD, run_path);
+	/* A command that was just about to start may have made its folder meanwhile. */
+	for (int tries = 0; tries < REMOVE_TRIES; tries++) {
+		r = file_remove_tree(AT_FDCWD, run_path);
+		if (r != -ENOTEMPTY)
+			break;
+	}
 	return r < 0 ? err_errno(err, r, "remove %s", run_path) : 0;
 }
 
