@@ -14,6 +14,7 @@
 struct options {
 	const char *state, *name, *username;
 	bool password_stdin;
+	int64_t unused_days; /* -1: not asked for */
 	char password[4096];
 };
 
@@ -21,10 +22,12 @@ static int parse_options(int argc, char **argv, struct options *options)
 {
 	static const struct option longs[] = {{"state", required_argument, NULL, 's'},
 		{"name", required_argument, NULL, 'n'}, {"username", required_argument, NULL, 'u'},
-		{"password-stdin", no_argument, NULL, 'p'}, {0}};
+		{"password-stdin", no_argument, NULL, 'p'},
+		{"unused", required_argument, NULL, 'd'}, {0}};
+	uint64_t days;
 	int option;
 
-	*options = (struct options){.state = DEFAULT_STATE};
+	*options = (struct options){.state = DEFAULT_STATE, .unused_days = -1};
 	while ((option = getopt_long(argc, argv, "", longs, NULL)) != -1) {
 		if (option == 's')
 			options->state = optarg;
@@ -34,6 +37,11 @@ static int parse_options(int argc, char **argv, struct options *options)
 			options->username = optarg;
 		else if (option == 'p')
 			options->password_stdin = true;
+		else if (option == 'd' && str_to_u64(optarg, 36500, &days) == 0)
+			options->unused_days = (int64_t)days;
+		else if (option == 'd')
+			return cli_usage(
+				"image", "--unused takes a number of days from 0 to 36500.");
 		else
 			return cli_wrong_option("image");
 	}
@@ -152,12 +160,14 @@ static int image_command_list(struct image_store *store, const struct config *co
 		return cli_fail(err);
 	json_array_foreach (images, i, image)
 		width = MAX(width, (int)strlen(json_get_str(image, "reference", "")));
-	printf("%-*s  %-19s  %10s  %s\n", width, "IMAGE", "DIGEST", "SIZE", "PULLED");
+	printf("%-*s  %-19s  %10s  %-20s  %-20s  %s\n", width, "IMAGE", "DIGEST", "SIZE", "PULLED",
+		"LAST USED", "PINNED");
 	json_array_foreach (images, i, image)
-		printf("%-*s  %-19.19s  %7.1f MB  %s\n", width,
+		printf("%-*s  %-19.19s  %7.1f MB  %-20s  %-20s  %s\n", width,
 			json_get_str(image, "reference", ""), json_get_str(image, "digest", ""),
 			(double)json_get_int(image, "sizeBytes", 0) / 1e6,
-			json_get_str(image, "pulled", ""));
+			json_get_str(image, "pulled", ""), json_get_str(image, "used", "never"),
+			json_get_bool(image, "pinned", false) ? "yes" : "no");
 	return 0;
 }
 
@@ -172,8 +182,51 @@ static int image_command_remove(struct image_store *store, const struct config *
 			cli_fail(err);
 			if (str_eq(err->code, "ImageNotFound"))
 				fprintf(stderr, "What is: berth image list\n");
+			if (str_eq(err->code, "ImagePinned"))
+				fprintf(stderr, "To unpin it: berth image unpin %s\n", argv[i]);
 			return 1;
 		}
+	return 0;
+}
+
+static int pin_all(struct image_store *store, bool pin, int argc, char **argv, struct err *err)
+{
+	if (argc < 1)
+		return cli_usage(
+			"image", pin ? "pin takes references, as `berth image list` shows them."
+				     : "unpin takes references, as `berth image list` shows them.");
+	for (int i = 0; i < argc; i++)
+		if (image_pin(store, argv[i], pin, err) < 0) {
+			cli_fail(err);
+			if (str_eq(err->code, "ImageNotFound"))
+				fprintf(stderr, "Fetch it first: berth image pull %s\n", argv[i]);
+			return 1;
+		}
+	return 0;
+}
+
+static int image_command_pin(struct image_store *store, const struct config *config,
+	const struct options *options, int argc, char **argv, struct err *err)
+{
+	return pin_all(store, true, argc, argv, err);
+}
+
+static int image_command_unpin(struct image_store *store, const struct config *config,
+	const struct options *options, int argc, char **argv, struct err *err)
+{
+	return pin_all(store, false, argc, argv, err);
+}
+
+static int remove_unused(struct image_store *store, int64_t days, struct err *err)
+{
+	_cleanup_json_ json_t *removed = NULL;
+	json_t *reference;
+	size_t i;
+
+	if (image_remove_unused(store, days * 86400 * 1000, err, &removed) < 0)
+		return cli_fail(err);
+	json_array_foreach (removed, i, reference)
+		printf("removed %s\n", json_string_value(reference));
 	return 0;
 }
 
@@ -184,6 +237,8 @@ static int image_command_prune(struct image_store *store, const struct config *c
 
 	if (cli_no_more("image", argc, argv, 0))
 		return 2;
+	if (options->unused_days >= 0 && remove_unused(store, options->unused_days, err) != 0)
+		return 1;
 	if (image_prune(store, err, &freed) < 0)
 		return cli_fail(err);
 	printf("%.1f MB freed\n", (double)freed / 1e6);
@@ -199,6 +254,8 @@ static const struct {
 	{"import", image_command_import},
 	{"list", image_command_list},
 	{"remove", image_command_remove},
+	{"pin", image_command_pin},
+	{"unpin", image_command_unpin},
 	{"prune", image_command_prune},
 };
 
@@ -214,7 +271,8 @@ int command_image(int argc, char **argv)
 	while (argc > 1 && verb < ARRAY_SIZE(verbs) && !str_eq(argv[1], verbs[verb].name))
 		verb++;
 	if (argc < 2 || verb == ARRAY_SIZE(verbs))
-		return cli_usage("image", "name what to do: pull, import, list, remove or prune.");
+		return cli_usage("image",
+			"name what to do: pull, import, list, remove, pin, unpin or prune.");
 	r = parse_options(argc - 1, argv + 1, &options);
 	if (r != 0)
 		return r;

@@ -27,7 +27,7 @@ static const struct command commands[] = {
 		"Use it as: eval \"$(sudo berth az)\"\n"
 		"The lines choose an az configuration of their own, so that your az for Azure stays as it is.\n",
 		command_az},
-	{"image", "pull|import|list|remove|prune …", "look after the node's image cache",
+	{"image", "pull|import|list|remove|pin|unpin|prune …", "look after the node's image cache",
 		"Groups pull what they need by themselves; this is for doing it before, or without a registry.\n\n"
 		"  berth image pull REFERENCE [--username NAME --password-stdin]\n"
 		"      fetch an image, or what is new of it if its tag has moved\n"
@@ -36,8 +36,12 @@ static const struct command commands[] = {
 		"  berth image list\n"
 		"  berth image remove REFERENCE…\n"
 		"      forget these names\n"
-		"  berth image prune\n"
-		"      remove the layers that no image and no container needs\n",
+		"  berth image pin REFERENCE…\n"
+		"      keep an image, whatever is pruned; `berth image unpin` ends it\n"
+		"  berth image prune [--unused DAYS]\n"
+		"      remove the layers that no image and no container needs; with --unused also the\n"
+		"      images that no container uses, that aren't pinned, and that were neither pulled nor\n"
+		"      used for so many days\n",
 		command_image},
 	{"run", "-n NAME --image REFERENCE [-p PORT]… [--dns-name-label LABEL] [-e NAME=VALUE]… [--] [COMMAND…]",
 		"run a group of one container",

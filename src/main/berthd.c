@@ -128,10 +128,15 @@ static int open_api(struct control *control, struct err *err)
 		.zone = config->zone,
 		.public_pool = config->public_pool,
 		.private_pool = config->private_pool,
-		.put_wait_ms = (int)config->put_wait_ms};
+		.put_wait_ms = (int)config->put_wait_ms,
+		.quota_groups = config->quota_groups,
+		.quota_cores = config->quota_cores};
 	r = resources_resume(&control->services, providers, err);
 	if (r < 0)
 		log_warn("a resource group's deletion can't go on yet: %s", err->message);
+	r = quota_resume(&control->services, err);
+	if (r < 0)
+		return err_wrap(err, "count what is used");
 	r = arm_new(
 		&control->services, providers, REQUEST_THREADS, control->loop, err, &control->arm);
 	if (r < 0)

@@ -105,13 +105,15 @@ static void print_object(const struct schema_object *object)
 	}
 }
 
-/* Breadth first, each object once. */
+/* Breadth first, each object once on the page. */
 static void print_objects(const struct schema_object *root)
 {
-	const struct schema_object *queue[OBJECTS_MAX] = {root};
-	size_t n = 1;
+	static const struct schema_object *queue[OBJECTS_MAX];
+	static size_t n;
 
-	for (size_t at = 0; at < n; at++) {
+	assert(n < OBJECTS_MAX);
+	queue[n++] = root;
+	for (size_t at = n - 1; at < n; at++) {
 		print_object(queue[at]);
 		for (size_t i = 0; i < queue[at]->n; i++) {
 			const struct schema_object *child = queue[at]->properties[i].object;
@@ -167,6 +169,10 @@ static void print_supported(void)
 		printf("%s%s", i == 0 ? "\n" : i % 6 ? ", " : ",\n", containerinstance_versions[i]);
 	printf(".\n");
 	print_objects(&group_schema);
+	printf("\n## Microsoft.ContainerInstance/containerGroupProfiles\n\n"
+	       "From api-version 2024-05-01-preview on ([profiles.md](profiles.md)). What isn't listed again here is as for\n"
+	       "container groups.\n");
+	print_objects(&profile_schema);
 	printf("\n## Operations\n\nThe action is what a role would have to allow; for now the one principal may do everything.\n");
 	for (size_t i = 0; i < ARRAY_SIZE(providers); i++)
 		print_routes(providers[i]);

@@ -143,6 +143,24 @@ def test_a_layout_is_imported(node, tmp_path):
     assert node.run("other", "/bin/sh", "-c", "exit 7")[0] == 7
 
 
+def test_a_pinned_image_is_never_pruned(node, tmp_path):
+    layout = str(tmp_path / "layout")
+    lib.write_layout(layout, program_image())
+    node.ok("import", layout, "one")
+    node.ok("import", layout, "two")
+    assert node.refused("pin", "three")["code"] == "ImageNotFound"
+    node.ok("pin", "one")
+    assert [i["pinned"] for i in node.ok("list")] == [True, False]
+    assert node.refused("remove", "one")["code"] == "ImagePinned"
+    assert node.ok("unused") == ["docker.io/library/two:latest"]
+    node.ok("prune")
+    assert node.run("one", "/bin/sh", "-c", "exit 7")[0] == 7
+    assert node.ok("list")[0]["used"].startswith("20")
+    node.ok("unpin", "one")
+    assert node.ok("unused") == ["docker.io/library/one:latest"]
+    assert node.ok("list") == []
+
+
 def test_prune_frees_what_nobody_names(node, tmp_path):
     layout = str(tmp_path / "layout")
     lib.write_layout(layout, program_image())

@@ -35,6 +35,8 @@ struct arm_services {
 	const char *public_pool;  /* "100.64.0.0/17" */
 	const char *private_pool; /* "100.64.128.0/17" */
 	int put_wait_ms;	  /* 2000 */
+	int64_t quota_groups;	  /* how many container groups there may be in the region */
+	int64_t quota_cores;	  /* and how many CPUs they may request together */
 };
 
 /* Path parameters of a route template, by name in braces. */

@@ -64,6 +64,8 @@ struct bench *bench_new(const struct arm_provider *const *providers)
 		.public_pool = "100.64.0.0/17",
 		.private_pool = "100.64.128.0/17",
 		.put_wait_ms = 2000,
+		.quota_groups = 500,
+		.quota_cores = 1000,
 	};
 	auth_make(bench);
 	return bench;

@@ -8,11 +8,12 @@
  * "mediaType", "config": {...}, "layers": ["<diff id hex>"...], "size"} layers/<diff id hex>/ an
  * unpacked layer: overlayfs whiteouts (0:0 device, user.overlay.opaque) staging/ one entry for each
  * running pull; emptied at start when no worker runs partial/ blobs that were cut off, to go on
- * from locks/, uses/                              the node's own: flocks, and which root file
- * system stands on which layers The documents are the worker's, so they are read as a stranger's
- * (src/worker/pull/PROTOCOL.md has their shape). A layer is complete by being there: it is renamed
- * into place when its digest and diff id have been verified. The store is what is on disk: several
- * processes (node, `berth image`) use it at once, under file locks.
+ * from locks/, uses/, pins/, used/    the node's own: flocks, which root file system stands on
+ * which layers, which references stay, and when one was used last The documents are the worker's,
+ * so they are read as a stranger's (src/worker/pull/PROTOCOL.md has their shape). A layer is
+ * complete by being there: it is renamed into place when its digest and diff id have been verified.
+ * The store is what is on disk: several processes (node, `berth image`) use it at once, under file
+ * locks.
  */
 #pragma once
 
@@ -93,9 +94,20 @@ int image_get(
 int image_import(struct image_store *store, int archive_fd, const char *reference, struct err *err,
 	struct image **ret);
 
-/* [{"reference","digest","sizeBytes","pulled"}], new reference. */
+/* [{"reference","digest","sizeBytes","pulled","pinned","used"}], new reference. "used" is when a
+ * container last began or ended on the image; absent: none ever did. */
 int image_list(struct image_store *store, struct err *err, json_t **ret);
+/* A pinned image stays, whatever is removed or pruned, until it is unpinned. What is pinned is the
+ * reference: the image that it names here stays until a pull makes it name another. Code
+ * ImageNotFound when it isn't in the cache. Both are idempotent. */
+int image_pin(struct image_store *store, const char *reference, bool pin, struct err *err);
+/* Code ImageNotFound, or ImagePinned. */
 int image_remove(struct image_store *store, const char *reference, struct err *err);
+/* Removes the references that no container stands on, that aren't pinned, and that were neither
+ * pulled nor used within the last unused_ms (0: whenever); *ret_references: which, a new reference.
+ * Their layers go with image_prune(). */
+int image_remove_unused(
+	struct image_store *store, int64_t unused_ms, struct err *err, json_t **ret_references);
 /* Removes layers that no reference and no rootfs in use needs; returns bytes freed. */
 int image_prune(struct image_store *store, struct err *err, uint64_t *ret_freed_bytes);
 

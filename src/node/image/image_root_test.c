@@ -534,6 +534,78 @@ static void prune_leaves_what_is_in_use(void **state)
 	image_free(image);
 }
 
+static bool listed(const char *reference, const char *key)
+{
+	struct err err = {0};
+	_cleanup_json_ json_t *list = NULL;
+	const json_t *entry;
+	bool found = false;
+	size_t i;
+
+	assert_int_equal(image_list(store, &err, &list), 0);
+	json_array_foreach (list, i, entry)
+		if (str_eq(json_get_str(entry, "reference", ""), reference))
+			found = !key || json_is_true(json_object_get(entry, key)) ||
+				json_is_string(json_object_get(entry, key));
+	return found;
+}
+
+static size_t remove_unused(int64_t unused_ms)
+{
+	struct err err = {0};
+	_cleanup_json_ json_t *removed = NULL;
+
+	assert_int_equal(image_remove_unused(store, unused_ms, &err, &removed), 0);
+	return json_array_size(removed);
+}
+
+static void a_pinned_image_stays(void **state)
+{
+	static const char full[] = "reg.example.com/pinned:latest";
+	struct image_pull pull = {.reference = "reg.example.com/pinned", .cancel_fd = -1};
+	struct image *image;
+	struct err err = {0};
+
+	remove_unused(0);
+	assert_int_equal(image_pin(store, "reg.example.com/pinned", true, &err), -ENOENT);
+	assert_string_equal(err.code, "ImageNotFound");
+	assert_int_equal(image_pull(store, &pull, &err, &image), 0);
+	image_free(image);
+	assert_false(listed(full, "pinned"));
+	assert_int_equal(image_pin(store, "reg.example.com/pinned", true, &err), 0);
+	assert_int_equal(image_pin(store, full, true, &err), 0);
+	assert_true(listed(full, "pinned"));
+	assert_int_equal(remove_unused(0), 0);
+	assert_int_equal(image_remove(store, full, &err), -EBUSY);
+	assert_string_equal(err.code, "ImagePinned");
+	assert_true(listed(full, NULL));
+	assert_int_equal(image_pin(store, full, false, &err), 0);
+	assert_int_equal(image_pin(store, full, false, &err), 0);
+	assert_int_equal(remove_unused(60000), 0); /* pulled a moment ago */
+	assert_int_equal(remove_unused(0), 1);
+	assert_false(listed(full, NULL));
+}
+
+static void an_image_in_use_is_not_unused(void **state)
+{
+	static const char full[] = "reg.example.com/used:latest";
+	struct image_pull pull = {.reference = full, .cancel_fd = -1};
+	_cleanup_free_ char *dir = container_dir("used");
+	struct image *image;
+	struct err err = {0};
+
+	assert_int_equal(image_pull(store, &pull, &err, &image), 0);
+	assert_false(listed(full, "used"));
+	assert_int_equal(store_mark_use(store, dir, image), 0);
+	assert_true(listed(full, "used"));
+	assert_int_equal(remove_unused(0), 0);
+	store_unmark_use(store, dir);
+	assert_int_equal(remove_unused(60000), 0); /* used a moment ago */
+	assert_int_equal(remove_unused(0), 1);
+	assert_int_equal(store_used_ms(store, full), 0);
+	image_free(image);
+}
+
 /* No more than a look: the machine may be busy. */
 static void a_mount_is_fast(void **state)
 {
@@ -581,6 +653,8 @@ int main(void)
 		cmocka_unit_test(pulls_at_once_share_one_transfer),
 		cmocka_unit_test(an_archive_may_name_itself),
 		cmocka_unit_test(prune_leaves_what_is_in_use),
+		cmocka_unit_test(a_pinned_image_stays),
+		cmocka_unit_test(an_image_in_use_is_not_unused),
 	};
 
 	return cmocka_run_group_tests(tests, layers_first, close_store);

@@ -1,7 +1,7 @@
 /*
  * node/image at the command line, for tests and for a look by hand: image_tool STORE WORKER COMMAND
  * … pull REFERENCE [USER PASSWORD]   always REFERENCE [USER PASSWORD]   import PATH [REFERENCE]
- *   list   remove REFERENCE   prune
+ *   list   remove REFERENCE   pin REFERENCE   unpin REFERENCE   unused (removes them)   prune
  *   run DIR REFERENCE UID-BASE PROGRAM [ARGUMENT…]   in a root file system of the cached image, as
  * the group's root Answers are JSON on standard output; a failure is {"code","message"} and exit 1.
  */
@@ -185,6 +185,12 @@ static int command(struct image_store *store, int argc, char **argv, struct err 
 		return import(store, argv[1], argc > 2 ? argv[2] : NULL, err);
 	if (argc >= 2 && str_eq(name, "remove"))
 		return image_remove(store, argv[1], err);
+	if (argc >= 2 && (str_eq(name, "pin") || str_eq(name, "unpin")))
+		return image_pin(store, argv[1], str_eq(name, "pin"), err);
+	if (argc == 1 && str_eq(name, "unused")) {
+		r = image_remove_unused(store, 0, err, &list);
+		return r < 0 ? r : show(list);
+	}
 	if (argc >= 5 && str_eq(name, "run"))
 		return run(store, argv + 1, err);
 	if (argc == 5 && str_eq(name, "time"))

@@ -5,11 +5,11 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "base/time.h"
 #include "node/image/prune.h"
 #include "node/image/store.h"
 
 #define LOCK_WAIT_MS 10000
-#define USE_FILE_MAX ((size_t)64 << 10)
 #define SIZE_DEPTH_MAX 128
 
 static bool is_dots(const char *name)
@@ -36,6 +36,14 @@ void prune_staging(struct image_store *store)
 
 	if (lock >= 0)
 		empty_folder(store, "staging");
+}
+
+static int prune_lock_failed(int r, struct err *err)
+{
+	if (r == -EWOULDBLOCK)
+		return err_set(err, -EBUSY, "ImageStoreBusy",
+			"Images are being pulled or imported; try again later.");
+	return err_errno(err, r, "lock the image store");
 }
 
 /* Sets of names, as objects whose members are true. */
@@ -94,6 +102,71 @@ static void need_uses(struct needed *needed)
 	closedir(dir);
 }
 
+/* --- images that nobody uses --- */
+
+struct unused {
+	struct needed needed; /* by containers */
+	int64_t before_ms;
+	json_t *references;
+};
+
+static bool stands_on(const json_t *layers, const struct image *image)
+{
+	size_t n = 0;
+
+	while (image->layers[n])
+		n++;
+	return n > 0 && json_object_get(layers, image->layers[n - 1]);
+}
+
+static void add_unused(const struct ref_document *ref, void *arg)
+{
+	struct unused *unused = arg;
+	struct image_store *store = unused->needed.store;
+	struct reference reference = {0};
+	struct image *image = NULL;
+	bool used = store_is_pinned(store, ref->reference) ||
+		    store_used_ms(store, ref->reference) >= unused->before_ms ||
+		    store_pulled_ms(store, ref->reference) >= unused->before_ms;
+
+	if (used || reference_parse(ref->reference, NULL, &reference) < 0)
+		return;
+	if (store_read_image(store, &reference, ref->digest, &image) < 0 ||
+		!stands_on(unused->needed.layers, image))
+		json_array_append_new(unused->references, json_string(ref->reference));
+	image_free(image);
+	reference_done(&reference);
+}
+
+int image_remove_unused(
+	struct image_store *store, int64_t unused_ms, struct err *err, json_t **ret_references)
+{
+	_cleanup_fd_ int lock = store_lock(store, true, LOCK_WAIT_MS);
+	struct unused unused = {.needed = {.store = store}};
+	json_t *reference;
+	size_t i;
+	int r;
+
+	if (lock < 0)
+		return prune_lock_failed(lock, err);
+	unused.before_ms = unused_ms > 0 ? time_now_ms() - unused_ms : INT64_MAX;
+	unused.references = json_array();
+	unused.needed.layers = json_object();
+	need_uses(&unused.needed);
+	r = store_each_ref(store, add_unused, &unused);
+	if (r < 0)
+		err_errno(err, r, "read the image store");
+	json_array_foreach (unused.references, i, reference)
+		if (r == 0)
+			r = image_remove(store, json_string_value(reference), err);
+	json_decref(unused.needed.layers);
+	if (r == 0)
+		*ret_references = unused.references;
+	else
+		json_decref(unused.references);
+	return r;
+}
+
 /* Bytes on disk below a directory. A hard link's file is counted once for each name, which is good
  * enough here. */
 static uint64_t tree_bytes(int parent, const char *name, unsigned depth)
@@ -149,11 +222,8 @@ int image_prune(struct image_store *store, struct err *err, uint64_t *ret_freed_
 	uint64_t freed = 0;
 	int r;
 
-	if (lock == -EWOULDBLOCK)
-		return err_set(err, -EBUSY, "ImageStoreBusy",
-			"Images are being pulled or imported; try again later.");
 	if (lock < 0)
-		return err_errno(err, lock, "lock the image store");
+		return prune_lock_failed(lock, err);
 
 	needed.manifests = json_object();
 	needed.layers = json_object();

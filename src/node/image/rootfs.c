@@ -185,7 +185,7 @@ int rootfs_mount(struct image_store *store, const struct image *image, const cha
 	lock = store_lock(store, false, LOCK_WAIT_MS);
 	if (lock < 0)
 		return err_errno(err, lock, "lock the image store");
-	r = store_mark_use(store, dir, image->layers);
+	r = store_mark_use(store, dir, image);
 	if (r < 0)
 		return err_errno(err, r, "mark the layers of %s as in use", dir);
 	r = attach(store, image, dir_fd, uid_base, classic, err, &attached);

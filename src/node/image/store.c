@@ -26,6 +26,8 @@ static const struct {
 	{"partial", true},
 	{"locks", false},
 	{"uses", false},
+	{"pins", false},
+	{"used", false},
 };
 
 static int make_folder(int dir, const char *name, bool worker, struct err *err)
@@ -258,13 +260,17 @@ static json_t *list_entry(struct image_store *store, const struct ref_document *
 	struct reference reference = {0};
 	struct image *image = NULL;
 	json_t *entry = NULL;
+	char used[TIME_STR_MAX];
 
 	if (reference_parse(ref->reference, NULL, &reference) < 0)
 		return NULL;
 	if (store_read_image(store, &reference, ref->digest, &image) == 0)
-		entry = json_pack("{s:s, s:s, s:I, s:s}", "reference", ref->reference, "digest",
-			ref->digest, "sizeBytes", (json_int_t)image->size_bytes, "pulled",
-			ref->pulled);
+		entry = json_pack("{s:s, s:s, s:I, s:s, s:b}", "reference", ref->reference,
+			"digest", ref->digest, "sizeBytes", (json_int_t)image->size_bytes, "pulled",
+			ref->pulled, "pinned", store_is_pinned(store, ref->reference));
+	if (entry && store_used_ms(store, ref->reference) > 0)
+		json_put_str(
+			entry, "used", time_format(store_used_ms(store, ref->reference), 0, used));
 	image_free(image);
 	reference_done(&reference);
 	return entry;
@@ -364,6 +370,12 @@ int image_remove(struct image_store *store, const char *text, struct err *err)
 
 	if (r < 0)
 		return r;
+	if (store_is_pinned(store, reference.full)) {
+		r = err_set(err, -EBUSY, "ImagePinned",
+			"The image '%s' is pinned. To remove it, unpin it first.", reference.full);
+		reference_done(&reference);
+		return r;
+	}
 	store_ref_path(reference.full, path);
 	refs = fd_open_beneath(store->fd, "refs", O_RDONLY | O_DIRECTORY, 0);
 	if (refs < 0)
@@ -373,6 +385,8 @@ int image_remove(struct image_store *store, const char *text, struct err *err)
 			    ? err_set(err, -ENOENT, "ImageNotFound",
 				      "The image '%s' is not in this node's cache.", reference.full)
 			    : err_errno(err, -errno, "remove the image '%s'", reference.full);
+	else
+		store_forget_notes(store, reference.full);
 	reference_done(&reference);
 	return r;
 }
@@ -385,27 +399,35 @@ static void use_path(const char *dir, char path[STORE_PATH_MAX])
 	snprintf(path, STORE_PATH_MAX, "uses/%s", hex);
 }
 
-int store_mark_use(struct image_store *store, const char *dir, char *const *layers)
+int store_mark_use(struct image_store *store, const char *dir, const struct image *image)
 {
 	json_t *array = json_array();
 	_cleanup_json_ json_t *mark = NULL;
 	_cleanup_free_ char *text = NULL;
 	char path[STORE_PATH_MAX];
 
-	for (char *const *layer = layers; *layer; layer++)
+	for (char *const *layer = image->layers; *layer; layer++)
 		json_array_append_new(array, json_string(*layer));
-	mark = json_pack("{s:s, s:o}", "dir", dir, "layers", array);
+	mark = json_pack(
+		"{s:s, s:s, s:o}", "dir", dir, "reference", image->reference, "layers", array);
 	if (!mark)
 		return -EINVAL;
 	text = json_text(mark);
 	use_path(dir, path);
+	store_touch(store, image->reference, true);
 	return file_write_replace(store->fd, path, text, strlen(text), 0600);
 }
 
 void store_unmark_use(struct image_store *store, const char *dir)
 {
+	_cleanup_json_ json_t *mark = NULL;
+	_cleanup_free_ char *data = NULL;
 	char path[STORE_PATH_MAX];
+	size_t len;
 
 	use_path(dir, path);
+	if (file_read(store->fd, path, USE_FILE_MAX, &data, &len) == 0 &&
+		json_parse(data, len, 4, NULL, &mark) == 0)
+		store_touch(store, json_get_str(mark, "reference", ""), false);
 	unlinkat(store->fd, path, 0);
 }

@@ -33,6 +33,7 @@ int store_read(
 
 /* refs/<sha256 of full>.json into buf. */
 #define STORE_PATH_MAX 160
+#define USE_FILE_MAX ((size_t)64 << 10)
 void store_ref_path(const char *full, char path[STORE_PATH_MAX]);
 void store_manifest_path(const char *digest, char path[STORE_PATH_MAX]);
 
@@ -50,5 +51,13 @@ int store_each_ref(struct image_store *store, void (*fn)(const struct ref_docume
 int store_open_layer(int layers, const char *hex);
 
 /* uses/<sha256 of dir>: which layers a root file system stands on. */
-int store_mark_use(struct image_store *store, const char *dir, char *const *layers);
+int store_mark_use(struct image_store *store, const char *dir, const struct image *image);
 void store_unmark_use(struct image_store *store, const char *dir);
+
+/* pins.c: pins/<sha256 of full> is there: the image stays. used/<sha256 of full>: when a root file
+ * system was last made of it or taken down; 0: never. */
+bool store_is_pinned(const struct image_store *store, const char *full);
+void store_touch(struct image_store *store, const char *full, bool create);
+int64_t store_used_ms(const struct image_store *store, const char *full);
+int64_t store_pulled_ms(const struct image_store *store, const char *full);
+void store_forget_notes(struct image_store *store, const char *full);

@@ -113,11 +113,20 @@ const checks = {
     assert.ok(usage.find((u) => u.name.value === "ContainerGroups").currentValue >= 2);
     const [capability] = await all(client.location.listCapabilities("local"));
     assert.equal(capability.osType, "Linux");
+    assert.ok(capability.capabilities.maxMemoryInGB > 0);
+    assert.equal(usage.find((u) => u.name.value === "StandardCores").limit, 1000);
     assert.ok(capability.capabilities.maxCpu >= 1);
     const images = await all(client.location.listCachedImages("local"));
     assert.ok(images.some((i) => i.image === image("busybox:1") && i.osType === "Linux"));
     const operations = await all(client.operations.list());
     assert.ok(operations.some((o) => o.name === "Microsoft.ContainerInstance/containerGroups/write"));
+  },
+
+  async "a subnet's association link"() {
+    const links = client.subnetServiceAssociationLink;
+    await links.beginDeleteAndWait(rg, "vnet", "subnet");
+    await assert.rejects(links.beginDeleteAndWait("no-such-rg", "vnet", "subnet"),
+      { statusCode: 404, code: "ResourceGroupNotFound" });
   },
 
   async "a pull that fails says why"() {

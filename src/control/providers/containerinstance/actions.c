@@ -99,7 +99,7 @@ static int action_attempt(struct arm_request *request, struct arm_response *resp
 	json_put_str(action.record, "op", action.op);
 	operation_add(&change, action.record, action.op);
 	change_put(&change, action.group.revision, action.record, "%s", action.group.key);
-	r = store_commit(services->store, change.ops, change.n, err, &revision);
+	r = quota_commit(services, &change, action.group.record, action.record, err, &revision);
 	if (r < 0)
 		return r;
 	return wait_settled(request, response, err, kind, action.record, revision, action.op, 204);

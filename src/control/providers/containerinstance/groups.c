@@ -64,7 +64,8 @@ static int put_load(struct put *put, struct err *err)
 	context.ip = json_get_str(put->group.record, "ip", NULL);
 	context.fqdn = json_get_str(put->group.record, "fqdn", NULL);
 	context.zone = put->services->zone;
-	return group_validate(put->document, &context, err);
+	r = profile_apply(put->services, context.api_version, context.old, put->document, err);
+	return r < 0 ? r : group_validate(put->document, &context, err);
 }
 
 static char *group_fqdn(const struct put *put)
@@ -105,6 +106,9 @@ static int put_new(struct put *put, struct err *err)
 	_cleanup_json_ json_t *claim = NULL;
 	int r;
 
+	r = capacity_check(put->services, put->document, err);
+	if (r < 0)
+		return r;
 	r = address_pick(put->services->store,
 		public ? put->services->public_pool : put->services->private_pool, err, ip);
 	if (r < 0)
@@ -174,8 +178,8 @@ static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 	}
 	change_put(&put->change, put->group.revision, put->record, "%s", put->group.key);
 	change_check(&put->change, put->rg_revision, "%s", rg_key);
-	return store_commit(
-		put->services->store, put->change.ops, put->change.n, err, ret_revision);
+	return quota_commit(
+		put->services, &put->change, put->group.record, put->record, err, ret_revision);
 }
 
 /* Nothing to write: the same wish again. It still waits for what is under way, as the first request
@@ -331,42 +335,37 @@ int groups_list_all(struct arm_request *request, struct arm_response *response, 
 
 /* --- PATCH --- */
 
-/* NULL when absent. Names of properties have no case, as in the schema tables. */
-static json_t *patch_tags(json_t *body)
-{
-	const char *key;
-	json_t *value;
-
-	json_object_foreach (body, key, value)
-		if (str_eq_nocase(key, "tags"))
-			return value;
-	return NULL;
-}
-
-/* Old SDKs send a whole resource, of which only tags may differ. */
-static int patch_check(json_t *body, struct err *err)
+/* Names of properties have no case, as in the schema tables. Old SDKs send a whole resource, of
+ * which only tags may differ. */
+int patch_tags(json_t *body, const char *what, struct err *err, json_t **ret_tags)
 {
 	static const char *const ignored[] = {"tags", "id", "name", "type", "location"};
+	json_t *value, *tags = NULL;
 	const char *key;
-	json_t *value;
+	int r;
 
 	json_object_foreach (body, key, value) {
 		bool known = json_is_null(value) ||
 			     (json_is_array(value) && json_array_size(value) == 0) ||
 			     (json_is_object(value) && json_object_size(value) == 0);
 
+		if (str_eq_nocase(key, "tags"))
+			tags = value;
 		for (size_t i = 0; i < ARRAY_SIZE(ignored) && !known; i++)
 			known = str_eq_nocase(key, ignored[i]);
 		if (!known) {
 			err_set(err, -EINVAL, "InvalidRequestContent",
-				"Only the tags of a container group can be updated with PATCH. To change '%.80s', send the "
-				"whole container group with PUT.",
-				key);
+				"Only the tags of a %s can be updated with PATCH. To change '%.80s', send the "
+				"whole %s with PUT.",
+				what, key, what);
 			err_target(err, "%.80s", key);
 			return -EINVAL;
 		}
 	}
-	return arm_tags_check(patch_tags(body), err);
+	r = arm_tags_check(tags, err);
+	if (r == 0 && tags)
+		*ret_tags = tags;
+	return r;
 }
 
 static int patch_attempt(
@@ -375,17 +374,16 @@ static int patch_attempt(
 	const struct arm_services *services = arm_services(request);
 	_cleanup_(group_done) struct group group = {0};
 	_cleanup_free_ char *text = NULL;
-	json_t *body, *tags;
+	json_t *body, *tags = NULL;
 	int r;
 
 	r = arm_body(request, err, &body);
 	if (r == 0)
-		r = patch_check(body, err);
+		r = patch_tags(body, "container group", err, &tags);
 	if (r == 0)
 		r = request_group(request, err, &group);
 	if (r < 0)
 		return r;
-	tags = patch_tags(body);
 	if (tags) {
 		json_object_set_new(json_get_obj(group.record, "document"), "tags",
 			json_is_null(tags) ? json_object() : json_deep_copy(tags));
@@ -430,7 +428,7 @@ int group_remove(const struct arm_services *services, const struct group *group,
 		change_delete(&change, STORE_ANY, "label/%s/%s", services->region, label);
 	change_put(&change, STORE_ANY, gone, "gone/%s", uid);
 	operation_close(&change, services, group, NULL);
-	return store_commit(services->store, change.ops, change.n, err, NULL);
+	return quota_commit(services, &change, group->record, NULL, err, NULL);
 }
 
 int groups_delete(struct arm_request *request, struct arm_response *response, struct err *err)

@@ -380,8 +380,8 @@ static void a_region_has_usages_capabilities_and_images(void **state)
 	put(w, "node/n1", "{}");
 	request(w, "GET", LOCATION "/usages" V, NULL, 200, &answer);
 	assert_string_equal(answer.body,
-		"{\"value\":[{\"unit\":\"Count\",\"currentValue\":1,\"limit\":2000,\"name\":{\"value\":\"ContainerGroups\","
-		"\"localizedValue\":\"Container Groups\"}},{\"unit\":\"Count\",\"currentValue\":1,\"limit\":2000,\"name\":{"
+		"{\"value\":[{\"unit\":\"Count\",\"currentValue\":1,\"limit\":500,\"name\":{\"value\":\"ContainerGroups\","
+		"\"localizedValue\":\"Container Groups\"}},{\"unit\":\"Count\",\"currentValue\":1,\"limit\":1000,\"name\":{"
 		"\"value\":\"StandardCores\",\"localizedValue\":\"Standard Cores\"}}]}");
 	bench_answer_done(&answer);
 	request(w, "GET", LOCATION "/capabilities" V, NULL, 200, &answer);

@@ -4,14 +4,17 @@
 #include "base/json.h"
 #include "control/arm/arm.h"
 #include "control/arm/schema.h"
+#include "control/providers/containerinstance/containerinstance.h"
 
 #define GROUPS_TYPE "Microsoft.ContainerInstance/containerGroups"
+#define PROFILES_TYPE "Microsoft.ContainerInstance/containerGroupProfiles"
 #define CONFIG_MAP_SINCE "2024-05-01-preview"
 #define OPERATION_VERSION                                                                          \
 	"2018-06-01" /* of operation URLs, whatever version the client uses: as Azure does */
 
 extern const char *const containerinstance_versions[];
 extern const struct schema_object group_schema;
+extern const struct schema_object profile_schema;
 extern const struct schema_object event_schema;
 
 /* --- records --- */
@@ -62,10 +65,31 @@ void change_delete(struct change *change, int64_t expect, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void change_check(struct change *change, int64_t expect, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Takes back all but the first n operations. */
+void change_cut(struct change *change, size_t n);
+
+/* --- quotas --- */
+
+struct quota_use {
+	int64_t groups;
+	int64_t centicores;
+};
+
+/* What the region's groups use now. */
+int quota_used(const struct arm_services *services, struct err *err, struct quota_use *ret);
+/* store_commit() of a change that makes the record `before` (NULL: there is none) the record
+ * `after` (NULL: it is deleted), with the count that follows from it. -EDQUOT with
+ * ContainerGroupQuotaReached when it asks for more than there is left; nothing is written then. */
+int quota_commit(const struct arm_services *services, struct change *change, const json_t *before,
+	const json_t *after, struct err *err, int64_t *ret_revision);
+/* Code ServiceUnavailable when no node has the memory that a document's containers request
+ * together. CPU is shared, so that any request for it can run. */
+int capacity_check(const struct arm_services *services, const json_t *document, struct err *err);
 
 /* --- documents --- */
 
 struct validate_context {
+	const char *type; /* of the resource; NULL: GROUPS_TYPE */
 	const char *group_name, *api_version, *region, *subscription_id, *resource_group;
 	const char *default_location; /* of the resource group */
 	const json_t *old;	      /* the document that is to be replaced; NULL: none */
@@ -77,6 +101,16 @@ struct validate_context {
 /* Validates a PUT's body and makes it the document that the store keeps. In place. A body whose
  * containers carry only names and config maps becomes the old document with those config maps. */
 int group_validate(json_t *document, const struct validate_context *context, struct err *err);
+/* The same for a profile. Messages call it a container group, as the service's do. */
+int profile_validate(json_t *document, const struct validate_context *context, struct err *err);
+bool profile_name_valid(const char *name);
+/* Completes a PUT's body with the profile that its containerGroupProfile names, if any. old: the
+ * group's document; NULL: none. Code ContainerGroupProfileNotFound. */
+int profile_apply(const struct arm_services *services, const char *api_version, const json_t *old,
+	json_t *document, struct err *err);
+/* The tags of a PATCH's body, borrowed; left alone when it has none. Refuses whatever else would
+ * change something. what: "container group". */
+int patch_tags(json_t *body, const char *what, struct err *err, json_t **ret_tags);
 /* The rules over several properties of a document that its schema has accepted: osType, containers,
  * volumes, address … Secrets that answers hide are taken from old (may be NULL); what means the
  * same as leaving it out is dropped. group: its name, for messages. */
@@ -143,6 +177,15 @@ int containers_attach(struct arm_request *, struct arm_response *, struct err *)
 int operations_get(struct arm_request *, struct arm_response *, struct err *);
 int operations_result(struct arm_request *, struct arm_response *, struct err *);
 int operations_list(struct arm_request *, struct arm_response *, struct err *);
+int profiles_put(struct arm_request *, struct arm_response *, struct err *);
+int profiles_get(struct arm_request *, struct arm_response *, struct err *);
+int profiles_list(struct arm_request *, struct arm_response *, struct err *);
+int profiles_list_all(struct arm_request *, struct arm_response *, struct err *);
+int profiles_patch(struct arm_request *, struct arm_response *, struct err *);
+int profiles_delete(struct arm_request *, struct arm_response *, struct err *);
+int profiles_revisions(struct arm_request *, struct arm_response *, struct err *);
+int profiles_revision(struct arm_request *, struct arm_response *, struct err *);
+int subnets_delete_link(struct arm_request *, struct arm_response *, struct err *);
 int locations_usages(struct arm_request *, struct arm_response *, struct err *);
 int locations_capabilities(struct arm_request *, struct arm_response *, struct err *);
 int locations_cached_images(struct arm_request *, struct arm_response *, struct err *);
@@ -150,6 +193,11 @@ int locations_cached_images(struct arm_request *, struct arm_response *, struct 
 /* Removes a group for good: claims, record, and a tombstone for the node. 0, or -EAGAIN when the
  * record changed. */
 int group_remove(const struct arm_services *services, const struct group *group, struct err *err);
+
+/* As the slots of struct arm_provider, for profiles. */
+int profiles_list_resources(
+	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array);
+int profiles_delete_group(const struct arm_services *services, const char *rg, struct err *err);
 
 /* The node that runs groups, or -EHOSTUNREACH with NodeUnavailable. Owned by the caller. */
 int node_pick(const struct arm_services *services, struct err *err, char **ret);

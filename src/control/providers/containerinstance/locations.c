@@ -52,58 +52,28 @@ static int node_call(struct arm_request *request, const char *method, struct err
 
 /* --- usages --- */
 
-static const struct {
-	const char *name, *words;
-	json_int_t limit;
-} quotas[] = {
-	{"ContainerGroups", "Container Groups", 2000},
-	{"StandardCores", "Standard Cores", 2000},
-};
-
-/* Cores of groups that hold them: a stopped one doesn't. */
-static double record_cores(const json_t *record)
+static json_t *usage(const char *name, const char *words, int64_t used, int64_t limit)
 {
-	const json_t *container;
-	double cores = 0;
-	size_t i;
-
-	if (str_eq(json_get_str(record, "desired", ""), "stopped"))
-		return 0;
-	json_array_foreach (
-		json_path(record, "document", "properties", "containers", NULL), i, container)
-		cores += json_get_num(
-			json_path(container, "properties", "resources", "requests", NULL), "cpu",
-			0);
-	return cores;
+	return json_pack("{s:s, s:I, s:I, s:{s:s, s:s}}", "unit", "Count", "currentValue",
+		(json_int_t)used, "limit", (json_int_t)limit, "name", "value", name,
+		"localizedValue", words);
 }
 
 int locations_usages(struct arm_request *request, struct arm_response *response, struct err *err)
 {
-	_cleanup_(store_list_done) struct store_list list = {0};
-	json_t *value;
-	double cores = 0;
+	const struct arm_services *services = arm_services(request);
+	struct quota_use use = {0};
 	int r;
 
 	r = check_location(request, err);
 	if (r == 0)
-		r = store_list(arm_services(request)->store, "cg/", NULL, 0, err, &list);
+		r = quota_used(services, err, &use);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < list.n; i++) {
-		_cleanup_json_ json_t *record = NULL;
-
-		if (json_parse(list.entries[i].value, list.entries[i].value_len, JSON_DEPTH_MAX * 2,
-			    NULL, &record) == 0)
-			cores += record_cores(record);
-	}
-	value = json_array();
-	for (size_t i = 0; i < ARRAY_SIZE(quotas); i++)
-		json_array_append_new(value,
-			json_pack("{s:s, s:I, s:I, s:{s:s, s:s}}", "unit", "Count", "currentValue",
-				i == 0 ? (json_int_t)list.n : (json_int_t)ceil(cores - 1e-9),
-				"limit", quotas[i].limit, "name", "value", quotas[i].name,
-				"localizedValue", quotas[i].words));
-	response->body = json_pack("{s:o}", "value", value);
+	response->body = json_pack("{s:[o, o]}", "value",
+		usage("ContainerGroups", "Container Groups", use.groups, services->quota_groups),
+		usage("StandardCores", "Standard Cores", (use.centicores + 99) / 100,
+			services->quota_cores));
 	return 0;
 }
 
@@ -146,4 +116,14 @@ int locations_cached_images(
 						     json_get_str(image, "reference", "")));
 	response->body = json_pack("{s:o}", "value", value);
 	return 0;
+}
+
+/* --- subnets --- */
+
+/* No subnet here is tied to container instances: there are no virtual networks. */
+int subnets_delete_link(struct arm_request *request, struct arm_response *response, struct err *err)
+{
+	response->status = 204;
+	return arm_resource_group_get(
+		arm_services(request), arm_param(request, "resourceGroupName"), err, NULL);
 }

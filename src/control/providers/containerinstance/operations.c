@@ -212,6 +212,12 @@ struct action {
 };
 
 static const struct action actions[] = {
+	{"register/action", "Container Instance", "Register the Subscription"},
+	{"containerGroupProfiles/read", "Container Group Profiles", "Get Container Group Profiles"},
+	{"containerGroupProfiles/write", "Container Group Profiles",
+		"Create or Update Container Group Profiles"},
+	{"containerGroupProfiles/delete", "Container Group Profiles",
+		"Delete Container Group Profiles"},
 	{"containerGroups/read", "Container Groups", "Get Container Groups"},
 	{"containerGroups/write", "Container Groups", "Create or Update Container Groups"},
 	{"containerGroups/delete", "Container Groups", "Delete Container Groups"},
@@ -230,6 +236,7 @@ static const struct action actions[] = {
 	{"locations/operations/read", "Operations", "Get Operations"},
 	{"locations/usages/read", "Usages", "Get Usages"},
 	{"operations/read", "Operations", "List Operations"},
+	{"serviceassociationlinks/delete", "Subnets", "Delete Service Association Links"},
 };
 
 int operations_list(struct arm_request *request, struct arm_response *response, struct err *err)

@@ -8,12 +8,19 @@
 #define GROUPS SUB "/resourceGroups/{resourceGroupName}/providers/" NS "/containerGroups"
 #define GROUP GROUPS "/{containerGroupName}"
 #define CONTAINER GROUP "/containers/{containerName}"
+#define PROFILES SUB "/resourceGroups/{resourceGroupName}/providers/" NS "/containerGroupProfiles"
+#define PROFILE PROFILES "/{containerGroupProfileName}"
+#define PROFILES_SINCE "2024-05-01-preview"
+#define SUBNET_LINK                                                                                \
+	SUB "/resourceGroups/{resourceGroupName}/providers/Microsoft.Network/virtualNetworks/"     \
+	    "{virtualNetworkName}/subnets/{subnetName}/providers/" NS                              \
+	    "/serviceAssociationLinks/default"
 #define LOCATION SUB "/providers/" NS "/locations/{location}"
 
 static const struct arm_route routes[] = {
 	{"PUT", GROUP, NULL, NS "/containerGroups/write", groups_put},
 	{"GET", GROUP, NULL, NS "/containerGroups/read", groups_get},
-	{"PATCH", GROUP, "2017-12-01-preview", NS "/containerGroups/write", groups_patch},
+	{"PATCH", GROUP, "2018-02-01-preview", NS "/containerGroups/write", groups_patch},
 	{"DELETE", GROUP, NULL, NS "/containerGroups/delete", groups_delete},
 	{"GET", GROUPS, NULL, NS "/containerGroups/read", groups_list},
 	{"GET", SUB "/providers/" NS "/containerGroups", NULL, NS "/containerGroups/read",
@@ -40,7 +47,20 @@ static const struct arm_route routes[] = {
 		locations_capabilities},
 	{"GET", LOCATION "/cachedImages", "2018-10-01", NS "/locations/cachedImages/read",
 		locations_cached_images},
-	{"GET", "/providers/" NS "/operations", NULL, NULL, operations_list},
+	{"DELETE", SUBNET_LINK, "2022-10-01-preview", NS "/serviceassociationlinks/delete",
+		subnets_delete_link},
+	{"PUT", PROFILE, PROFILES_SINCE, NS "/containerGroupProfiles/write", profiles_put},
+	{"GET", PROFILE, PROFILES_SINCE, NS "/containerGroupProfiles/read", profiles_get},
+	{"PATCH", PROFILE, PROFILES_SINCE, NS "/containerGroupProfiles/write", profiles_patch},
+	{"DELETE", PROFILE, PROFILES_SINCE, NS "/containerGroupProfiles/delete", profiles_delete},
+	{"GET", PROFILE "/revisions", PROFILES_SINCE, NS "/containerGroupProfiles/read",
+		profiles_revisions},
+	{"GET", PROFILE "/revisions/{revisionNumber}", PROFILES_SINCE,
+		NS "/containerGroupProfiles/read", profiles_revision},
+	{"GET", PROFILES, PROFILES_SINCE, NS "/containerGroupProfiles/read", profiles_list},
+	{"GET", SUB "/providers/" NS "/containerGroupProfiles", PROFILES_SINCE,
+		NS "/containerGroupProfiles/read", profiles_list_all},
+	{"GET", "/providers/" NS "/operations", "2017-10-01-preview", NULL, operations_list},
 };
 
 /* --- for resource groups --- */
@@ -52,7 +72,7 @@ static char *prefix_of(const char *rg)
 	return xasprintf("cg/%s/", key + strlen("rg/"));
 }
 
-static int list_resources(
+static int list_groups(
 	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array)
 {
 	_cleanup_(store_list_done) struct store_list list = {0};
@@ -92,7 +112,7 @@ static int delete_one(
 	return r;
 }
 
-static int delete_group(const struct arm_services *services, const char *rg, struct err *err)
+static int delete_groups(const struct arm_services *services, const char *rg, struct err *err)
 {
 	_cleanup_free_ char *prefix = prefix_of(rg);
 
@@ -113,29 +133,51 @@ static int delete_group(const struct arm_services *services, const char *rg, str
 	}
 }
 
-static json_t *versions_json(void)
+static int list_resources(
+	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array)
+{
+	int r = list_groups(services, rg, err, ret_array);
+
+	return r < 0 ? r : profiles_list_resources(services, rg, err, ret_array);
+}
+
+static int delete_group(const struct arm_services *services, const char *rg, struct err *err)
+{
+	int r = delete_groups(services, rg, err);
+
+	return r < 0 ? r : profiles_delete_group(services, rg, err);
+}
+
+static json_t *versions_json(const char *since)
 {
 	json_t *versions = json_array();
 	size_t n = 0;
 
 	while (containerinstance_versions[n])
 		n++;
-	while (n > 0) /* newest first, as ARM lists them */
-		json_array_append_new(versions, json_string(containerinstance_versions[--n]));
+	while (n-- > 0) /* newest first, as ARM lists them */
+		if (schema_version_has(since, NULL, containerinstance_versions[n]))
+			json_array_append_new(versions, json_string(containerinstance_versions[n]));
 	return versions;
 }
 
 static json_t *resource_types(const struct arm_services *services)
 {
-	static const char *const types[] = {"containerGroups", "locations", "locations/operations",
-		"locations/operationResults", "locations/usages", "locations/capabilities",
-		"locations/cachedImages", "operations"};
+	static const struct {
+		const char *name, *since;
+	} types[] = {{"containerGroups", NULL}, {"containerGroupProfiles", PROFILES_SINCE},
+		{"containerGroupProfiles/revisions", PROFILES_SINCE}, {"locations", NULL},
+		{"locations/operations", NULL}, {"locations/operationResults", NULL},
+		{"locations/usages", "2017-12-01-preview"},
+		{"locations/capabilities", "2018-10-01"}, {"locations/cachedImages", "2018-10-01"},
+		{"serviceAssociationLinks", "2022-10-01-preview"},
+		{"operations", "2017-10-01-preview"}};
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < ARRAY_SIZE(types); i++)
-		json_array_append_new(
-			array, json_pack("{s:s, s:[s], s:o}", "resourceType", types[i], "locations",
-				       services->region, "apiVersions", versions_json()));
+		json_array_append_new(array,
+			json_pack("{s:s, s:[s], s:o}", "resourceType", types[i].name, "locations",
+				services->region, "apiVersions", versions_json(types[i].since)));
 	return array;
 }
 

@@ -155,6 +155,20 @@ change_add(struct change *change, int kind, int64_t expect, const char *fmt, va_
 	return op;
 }
 
+void change_cut(struct change *change, size_t n)
+{
+	assert(n <= change->n);
+	for (; change->n > n; change->n--) {
+		const struct store_op *op = &change->ops[change->n - 1];
+
+		for (size_t i = 0; i < change->n_owned; i++)
+			if (change->owned[i] == op->key || change->owned[i] == op->value) {
+				free(change->owned[i]);
+				change->owned[i--] = change->owned[--change->n_owned];
+			}
+	}
+}
+
 void change_put(struct change *change, int64_t expect, const json_t *value, const char *fmt, ...)
 {
 	struct store_op *op;

@@ -121,6 +121,12 @@ static const struct schema_property ContainerGroupInstanceView[] = {
 };
 static SCHEMA_OBJECT_OF(group_instance_view, ContainerGroupInstanceView);
 
+static const struct schema_property ContainerGroupProfileReferenceDefinition[] = {
+	{.name = "id", .type = SCHEMA_STRING, .flags = SCHEMA_REQUIRED},
+	{.name = "revision", .type = SCHEMA_INT, .min = 1, .max = INT32_MAX},
+};
+static SCHEMA_OBJECT_OF(profile_reference, ContainerGroupProfileReferenceDefinition);
+
 static const struct schema_property ContainerGroupProperties[] = {
 	ROW_SKU,
 	{.name = "provisioningState", .type = SCHEMA_STRING, .flags = SCHEMA_READ_ONLY},
@@ -168,10 +174,9 @@ static const struct schema_property ContainerGroupProperties[] = {
 	ROW_CONFIDENTIAL,
 	ROW_PRIORITY,
 	{.name = "containerGroupProfile",
-		.type = SCHEMA_ANY,
-		.flags = SCHEMA_UNSUPPORTED,
-		.since = "2024-05-01-preview",
-		.instead = "Give 'containers' and the rest in the group itself."},
+		.type = SCHEMA_OBJECT,
+		.object = &profile_reference,
+		.since = "2024-05-01-preview"},
 	{.name = "standbyPoolProfile",
 		.type = SCHEMA_ANY,
 		.flags = SCHEMA_UNSUPPORTED,

@@ -8,6 +8,7 @@
 #include "control/providers/containerinstance/validate.h"
 
 #define CONTAINERS_MAX 60
+#define PROFILE_NAME_RULE "[a-zA-Z0-9]|[a-zA-Z0-9][-_a-zA-Z0-9]{0,61}[a-zA-Z0-9]"
 #define INIT_CONTAINERS_MAX 59
 
 const json_t *find_by(const json_t *array, const char *key, const char *value)
@@ -34,6 +35,11 @@ json_t *find_member(const json_t *object, const char *name)
 
 /* --- the request against its address --- */
 
+static const char *type_of(const struct validate_context *context)
+{
+	return context->type ? context->type : GROUPS_TYPE;
+}
+
 static int check_name(const char *name, struct err *err)
 {
 	if (strlen(name) <= 63 && schema_matches(RESOURCE_NAME_RULE, name))
@@ -56,22 +62,21 @@ static const char *member_text(const json_t *object, const char *name, const cha
 static int check_identity(
 	const json_t *document, const struct validate_context *context, struct err *err)
 {
+	const char *own_type = type_of(context);
 	const char *name = member_text(document, "name", context->group_name);
-	const char *type = member_text(document, "type", GROUPS_TYPE);
+	const char *type = member_text(document, "type", own_type);
 	const char *id = member_text(document, "id", NULL);
-	_cleanup_free_ char *own =
-		xasprintf("/subscriptions/%s/resourceGroups/%s/providers/" GROUPS_TYPE "/%s",
-			context->subscription_id, context->resource_group, context->group_name);
+	_cleanup_free_ char *own = xasprintf("/subscriptions/%s/resourceGroups/%s/providers/%s/%s",
+		context->subscription_id, context->resource_group, own_type, context->group_name);
 
 	if (!str_eq_nocase(name, context->group_name))
 		return FAIL(err, "%s", "name", "InvalidRequestContent",
 			"The name '%.80s' in the content doesn't match the name '%s' in the URL.",
 			name, context->group_name);
-	if (!str_eq_nocase(type, GROUPS_TYPE))
+	if (!str_eq_nocase(type, own_type))
 		return FAIL(err, "%s", "type", "InvalidRequestContent",
-			"The type '%.80s' in the content doesn't match the type '" GROUPS_TYPE
-			"' in the URL.",
-			type);
+			"The type '%.80s' in the content doesn't match the type '%s' in the URL.",
+			type, own_type);
 	if (id && !str_eq_nocase(id, own))
 		return FAIL(err, "%s", "id", "InvalidRequestContent",
 			"The id '%.300s' in the content doesn't match the id '%s' in the URL.", id,
@@ -102,9 +107,9 @@ static int check_location(json_t *document, const struct validate_context *conte
 		location = context->default_location ? context->default_location : context->region;
 	if (!same_location(location, context->region))
 		return FAIL(err, "%s", "location", "LocationNotAvailableForResourceType",
-			"The provided location '%.80s' is not available for resource type '" GROUPS_TYPE
-			"'. List of available regions for the resource type is '%s'.",
-			location, context->region);
+			"The provided location '%.80s' is not available for resource type '%s'. List of available "
+			"regions for the resource type is '%s'.",
+			location, type_of(context), context->region);
 	json_put_str(document, "location", context->region);
 	return 0;
 }
@@ -308,20 +313,13 @@ int group_check(json_t *document, const json_t *old, const char *group, struct e
 	return r;
 }
 
-int group_validate(json_t *document, const struct validate_context *context, struct err *err)
+static int content_validate(const struct schema_object *object, json_t *document,
+	const struct validate_context *context, struct err *err)
 {
 	struct schema_context schema = {context->api_version, context->group_name};
 	int r;
 
-	r = check_name(context->group_name, err);
-	if (r == 0)
-		r = check_identity(document, context, err);
-	if (r == 0)
-		r = read_only_check(document, context, err);
-	if (r == 0)
-		r = config_maps_merge(document, context, err);
-	if (r == 0)
-		r = schema_validate(&group_schema, document, &schema, err);
+	r = schema_validate(object, document, &schema, err);
 	if (r == 0)
 		r = arm_tags_check(json_object_get(document, "tags"), err);
 	if (r == 0)
@@ -329,4 +327,35 @@ int group_validate(json_t *document, const struct validate_context *context, str
 	if (r == 0)
 		r = group_check(document, context->old, context->group_name, err);
 	return r;
+}
+
+int group_validate(json_t *document, const struct validate_context *context, struct err *err)
+{
+	int r = check_name(context->group_name, err);
+
+	if (r == 0)
+		r = check_identity(document, context, err);
+	if (r == 0)
+		r = read_only_check(document, context, err);
+	if (r == 0)
+		r = config_maps_merge(document, context, err);
+	return r < 0 ? r : content_validate(&group_schema, document, context, err);
+}
+
+bool profile_name_valid(const char *name)
+{
+	return strlen(name) <= 63 && schema_matches(PROFILE_NAME_RULE, name);
+}
+
+int profile_validate(json_t *document, const struct validate_context *context, struct err *err)
+{
+	int r;
+
+	if (!profile_name_valid(context->group_name))
+		return FAIL(err, "%s", "name", "InvalidContainerGroupProfileName",
+			"The container group profile name '%.80s' is invalid. It must have between 1 and 63 "
+			"characters and match the regex '" PROFILE_NAME_RULE "'.",
+			context->group_name);
+	r = check_identity(document, context, err);
+	return r < 0 ? r : content_validate(&profile_schema, document, context, err);
 }

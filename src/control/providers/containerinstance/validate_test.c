@@ -193,8 +193,8 @@ static const struct refusal refusals[] = {
 		"The 'Priority' must be one of 'Regular,Spot' for container group 'g'."},
 	{G(C1, ",'confidentialComputeProperties':{'ccePolicy':'x'}"), "PropertyNotSupported",
 		"properties.confidentialComputeProperties", NULL},
-	{G(C1, ",'containerGroupProfile':{'id':'x'}"), "PropertyNotSupported",
-		"properties.containerGroupProfile", NULL, "2025-09-01"},
+	{G(C1, ",'containerGroupProfile':{'revision':1}"), "InvalidRequestContent",
+		"properties.containerGroupProfile.id", NULL, "2025-09-01"},
 	{G(C1, ",'standbyPoolProfile':{'id':'x'}"), "PropertyNotSupported",
 		"properties.standbyPoolProfile", NULL, "2025-09-01"},
 	{"{'identity':{'type':'SystemAssigned'},'properties':{'containers':[" C1
