@@ -1,4 +1,4 @@
-/* One container of a group: its log; exec and attach say that they aren't there yet. */
+/* One container of a group: its log. */
 #include "control/providers/containerinstance/internal.h"
 #include "link/link.h"
 
@@ -6,7 +6,7 @@
 #define LOG_MAX ((size_t)64 << 20)
 #define LOG_TIMEOUT_MS 30000
 
-static int find_container(struct arm_request *request, struct err *err, struct group *group)
+int container_find(struct arm_request *request, struct err *err, struct group *group)
 {
 	const char *name = arm_param(request, "containerName");
 	const json_t *container;
@@ -27,7 +27,7 @@ static int find_container(struct arm_request *request, struct err *err, struct g
 }
 
 /* A container that never ran has no log, and a client should hear that and not an empty text. */
-static int check_started(struct arm_request *request, const struct group *group, struct err *err)
+int container_check_started(struct arm_request *request, const struct group *group, struct err *err)
 {
 	const char *name = arm_param(request, "containerName");
 	const json_t *container;
@@ -117,11 +117,11 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 	_cleanup_fd_ int fd = -EBADF;
 	int r;
 
-	r = find_container(request, err, &group);
+	r = container_find(request, err, &group);
 	if (r == 0)
 		r = logs_args(request, &group, err, args);
 	if (r == 0)
-		r = check_started(request, &group, err);
+		r = container_check_started(request, &group, err);
 	if (r == 0)
 		r = node_pick(services, err, &node);
 	if (r == 0)
@@ -137,29 +137,4 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 	text = log_text(&buf);
 	response->body = json_pack("{s:s}", "content", text);
 	return 0;
-}
-
-static int not_yet(
-	struct arm_request *request, const char *what, const char *instead, struct err *err)
-{
-	_cleanup_(group_done) struct group group = {0};
-	int r;
-
-	r = find_container(request, err, &group);
-	if (r < 0)
-		return r;
-	return err_set(err, -ENOTSUP, "OperationNotSupported",
-		"This version of Berth can't %s a container. %s", what, instead);
-}
-
-int containers_exec(struct arm_request *request, struct arm_response *response, struct err *err)
-{
-	return not_yet(request, "execute a command in",
-		"Make the command part of the container's own 'command', or run it in a container group of its own.",
-		err);
-}
-
-int containers_attach(struct arm_request *request, struct arm_response *response, struct err *err)
-{
-	return not_yet(request, "attach to", "Read the container's logs instead.", err);
 }

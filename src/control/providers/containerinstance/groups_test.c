@@ -650,10 +650,6 @@ static void containers_have_logs(void **state)
 	expect_member(answer.json, "content",
 		"{\"container\":\"c\",\"maxBytes\":67108864,\"tail\":5,\"timestamps\":true,\"previous\":false}\xef\xbf\xbd\n");
 	bench_answer_done(&answer);
-	expect_error(w, "POST", GROUPS "/g/containers/c/exec" V, "{'command':'ls'}", 501,
-		"OperationNotSupported", NULL);
-	expect_error(w, "POST", GROUPS "/g/containers/c/attach" V, NULL, 501,
-		"OperationNotSupported", NULL);
 }
 
 static void a_container_that_never_ran_has_no_log(void **state)
