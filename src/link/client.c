@@ -217,11 +217,8 @@ int link_client_stream(struct link_client *client, int64_t id, const struct err 
 		return fd;
 	frame_conn_init(&conn, fd);
 	r = frame_send(&conn, answer("stream", id, err));
-	if (r == 0 && !err) {
-		/* A reader that stands still must not hold a thread here for ever. */
-		frame_bound_wait(conn.fd, SO_SNDTIMEO);
+	if (r == 0 && !err)
 		*ret_fd = frame_conn_take_fd(&conn);
-	}
 	frame_conn_done(&conn);
 	return MIN(r, 0);
 }

@@ -108,11 +108,12 @@ int frame_conn_take_fd(struct frame_conn *conn)
 	return take_fd(conn->fd);
 }
 
-void frame_bound_wait(int fd, int option)
+void link_stream_bound(int fd)
 {
 	struct timeval wait = {.tv_sec = STREAM_WAIT_S};
 
-	if (setsockopt(fd, SOL_SOCKET, option, &wait, sizeof(wait)) < 0)
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait)) < 0 ||
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait)) < 0)
 		log_warn("link: a stream's wait can't be bounded: %s", err_str(-errno));
 }
 

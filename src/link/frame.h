@@ -26,10 +26,6 @@ int frame_flush(struct frame_conn *conn);
  * isn't a frame. */
 int frame_read(struct frame_conn *conn, json_t **ret);
 
-/* option: SO_RCVTIMEO or SO_SNDTIMEO. A stream whose other end stands still for half a minute fails
- * with -EAGAIN. */
-void frame_bound_wait(int fd, int option);
-
 /* The socket of a stream is taken out of the frame world: blocking, owned by the caller. */
 int frame_conn_take_fd(struct frame_conn *conn);
 

@@ -13,7 +13,8 @@
  *   remove  {uid}
  *   synced  {}                               all groups of this node were sent: forget others
  *   request {id, method, args, stream}       stream true: the node dials a second connection, whose
- * first frame is stream {id} or stream {id, error}, and then writes raw bytes to its end
+ * first frame is stream {id} or stream {id, error}, and which then carries bytes both ways to its
+ * end: raw ones of the node (`logs`), or packets of both (link/stream.h)
  */
 #pragma once
 
@@ -24,6 +25,10 @@
 #include "base/loop.h"
 
 #define LINK_FRAME_MAX ((size_t)8 << 20)
+
+/* For a stream, at either end, that has no reason to stand still: a read or write that waits for
+ * half a minute fails with EAGAIN. Otherwise an exec may be silent for hours. */
+void link_stream_bound(int fd);
 
 /* --- control's end --- */
 struct link_server;
@@ -47,8 +52,8 @@ int link_server_send(struct link_server *server, const char *node, json_t *frame
  * deadline; otherwise the node's own error. */
 int link_server_call(struct link_server *server, const char *node, const char *method, json_t *args,
 	int timeout_ms, struct err *err, json_t **ret_data);
-/* As above, but gives a descriptor (blocking) from which to read raw bytes until end of file; the
- * caller closes. */
+/* As above, but gives the stream's descriptor: a blocking unix socket, to read and write until end
+ * of file, without a bound on how long either waits; the caller closes. */
 int link_server_stream(struct link_server *server, const char *node, const char *method,
 	json_t *args, int timeout_ms, struct err *err, int *ret_fd);
 
@@ -74,6 +79,6 @@ void link_client_free(struct link_client *client);
 int link_client_send(struct link_client *client, json_t *frame);
 /* data: new reference or NULL; err: NULL when all went well. */
 void link_client_reply(struct link_client *client, int64_t id, json_t *data, const struct err *err);
-/* Opens the stream connection of a request; *ret_fd is a blocking socket to write to and close.
+/* Opens the stream connection of a request; *ret_fd is as that of link_server_stream().
  * With err set, reports it and gives no descriptor. Blocking: not on the loop's thread. */
 int link_client_stream(struct link_client *client, int64_t id, const struct err *err, int *ret_fd);

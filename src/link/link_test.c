@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <sys/socket.h>
 
 #include "base/time.h"
 #include "link/link.h"
@@ -19,6 +20,7 @@ struct world {
 	struct link_client *client;
 	int ups, downs, server_messages, client_messages;
 	char last_status[64];
+	int echo_fd;
 };
 
 static void node_up(const char *node, const json_t *hello, void *arg)
@@ -49,6 +51,19 @@ static void client_message(const char *type, const json_t *frame, void *arg)
 	__atomic_add_fetch(&((struct world *)arg)->client_messages, 1, __ATOMIC_SEQ_CST);
 }
 
+static void *echo(void *arg)
+{
+	int fd = ((struct world *)arg)->echo_fd;
+	char data[4096];
+	ssize_t n;
+
+	while ((n = read(fd, data, sizeof(data))) > 0)
+		if (fd_write_all(fd, data, (size_t)n) < 0)
+			break;
+	fd_close(fd);
+	return NULL;
+}
+
 static void client_request(
 	int64_t id, const char *method, const json_t *args, bool stream, void *arg)
 {
@@ -65,6 +80,12 @@ static void client_request(
 			link_client_reply(w->client, id, NULL, &err);
 	} else if (str_eq(method, "silent")) {
 		return;
+	} else if (str_eq(method, "echo")) {
+		pthread_t thread;
+
+		assert_int_equal(link_client_stream(w->client, id, NULL, &w->echo_fd), 0);
+		pthread_create(&thread, NULL, echo, w);
+		pthread_detach(thread);
 	} else if (stream) {
 		assert_int_equal(link_client_stream(w->client, id, NULL, &fd), 0);
 		assert_int_equal(fd_write_all(fd, "raw bytes\n", 10), 0);
@@ -193,6 +214,34 @@ static void a_stream_gives_raw_bytes_or_an_error(void **state)
 	assert_string_equal(err.code, "NoSuchThing");
 }
 
+static void a_stream_carries_bytes_both_ways(void **state)
+{
+	struct world *w = *state;
+	struct timeval wait = {0};
+	socklen_t len = sizeof(wait);
+	struct err err = {0};
+	char data[1000], back[1000];
+	int fd;
+
+	memset(data, 'x', sizeof(data));
+	assert_int_equal(link_server_stream(w->server, "n1", "echo", NULL, 2000, &err, &fd), 0);
+	/* As long as nobody asks for a bound, there is none. */
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, &len), 0);
+	assert_int_equal(wait.tv_sec, 0);
+	for (int i = 0; i < 100; i++) {
+		data[0] = (char)i;
+		assert_int_equal(fd_write_all(fd, data, sizeof(data)), 0);
+		assert_int_equal(recv(fd, back, sizeof(back), MSG_WAITALL), sizeof(back));
+		assert_memory_equal(back, data, sizeof(data));
+	}
+	link_stream_bound(fd);
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, &len), 0);
+	assert_int_equal(wait.tv_sec, 30);
+	shutdown(fd, SHUT_WR);
+	assert_int_equal(read(fd, back, sizeof(back)), 0);
+	fd_close(fd);
+}
+
 struct restart {
 	struct world *w;
 	int done;
@@ -235,6 +284,7 @@ int main(void)
 			a_call_returns_the_reply_or_the_error_of_the_node, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			a_stream_gives_raw_bytes_or_an_error, setup, teardown),
+		cmocka_unit_test_setup_teardown(a_stream_carries_bytes_both_ways, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			the_node_dials_again_when_control_restarts, setup, teardown),
 	};

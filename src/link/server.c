@@ -154,7 +154,6 @@ static void handle_stream(struct conn *conn, const json_t *frame)
 		} else {
 			loop_remove(conn->source);
 			conn->source = NULL;
-			frame_bound_wait(conn->frames.fd, SO_RCVTIMEO);
 			call->fd = frame_conn_take_fd(&conn->frames);
 		}
 		call_finish(call);

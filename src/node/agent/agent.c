@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "base/time.h"
 #include "node/agent/group.h"
+#include "node/agent/session.h"
 
 /* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
  * group that needs one, and some for logs. What costs the machine something, making containers, is
@@ -28,6 +29,7 @@ struct agent {
 	struct agent_config config;
 	struct pool *pool;
 	struct link_client *link;
+	struct sessions *sessions;
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
@@ -55,7 +57,7 @@ void agent_start_slot(struct agent *agent, bool take)
 			;
 }
 
-static struct group *find_group(struct agent *agent, const char *uid)
+struct group *agent_find_group(struct agent *agent, const char *uid)
 {
 	for (struct group *group = agent->groups; group; group = group->next)
 		if (str_eq(group->uid, uid))
@@ -304,7 +306,7 @@ static void handle_group(struct agent *agent, const json_t *frame)
 		refuse_group(agent, uid, generation, &err);
 		return;
 	}
-	group = find_group(agent, uid);
+	group = agent_find_group(agent, uid);
 	if (!group) {
 		slot = take_slot(agent);
 		if (slot < 0) {
@@ -343,7 +345,7 @@ static void remove_group(struct agent *agent, struct group *group)
 static void handle_remove(struct agent *agent, const json_t *frame)
 {
 	const char *uid = json_get_str(frame, "uid", "");
-	struct group *group = find_group(agent, uid);
+	struct group *group = agent_find_group(agent, uid);
 
 	if (group)
 		remove_group(agent, group);
@@ -403,6 +405,8 @@ static void logs_job(void *arg)
 	int fd;
 
 	if (link_client_stream(request->agent->link, request->id, NULL, &fd) == 0) {
+		/* A reader that stands still must not hold a thread here for ever. */
+		link_stream_bound(fd);
 		if (request->run > 0 &&
 			runtime_log_copy(request->agent->config.runtime, request->dir, request->run,
 				request->tail, request->timestamps, 0, fd, &err) < 0)
@@ -430,7 +434,7 @@ static void stream_error_job(void *arg)
 
 static void request_logs(struct agent *agent, int64_t id, const json_t *args)
 {
-	struct group *group = find_group(agent, json_get_str(args, "uid", ""));
+	struct group *group = agent_find_group(agent, json_get_str(args, "uid", ""));
 	struct request *request;
 	struct container *c = NULL;
 
@@ -495,6 +499,8 @@ static void link_request(int64_t id, const char *method, const json_t *args, boo
 
 	if (str_eq(method, "logs") && stream) {
 		request_logs(agent, id, args);
+	} else if (stream && sessions_request(agent->sessions, id, method, args)) {
+		return;
 	} else if (str_eq(method, "images") && !stream) {
 		request = xnew(struct request);
 		*request = (struct request){.agent = agent, .id = id};
@@ -606,6 +612,7 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));
 	agent->link = link_client_new(
 		config->loop, config->socket_path, config->control_uid, hello, &link_ops, agent);
+	agent->sessions = sessions_new(agent, agent->link);
 	for (struct group *group = agent->groups; group; group = group->next)
 		group_kick(group);
 	agent->log_timer = loop_after(config->loop, LOG_KEEP_MS, keep_logs, agent);
@@ -645,6 +652,7 @@ void agent_free(struct agent *agent)
 		group_interrupt(group);
 		pthread_mutex_unlock(&group->lock);
 	}
+	sessions_free(agent->sessions);
 	pool_free(agent->pool);
 	loop_cancel(agent->log_timer);
 	link_client_free(agent->link);

@@ -193,7 +193,8 @@ void probes_forget(struct group *group);
 
 /* agent.c: for the round. */
 const struct agent_config *agent_config(const struct agent *agent);
-void agent_report(struct group *group);			    /* sends the status */
+struct group *agent_find_group(struct agent *agent, const char *uid); /* loop's thread */
+void agent_report(struct group *group);				      /* sends the status */
 void agent_watch(struct group *group, struct container *c); /* wakes the group when the run ends */
 void agent_wake_at(struct group *group,
 	int64_t realtime_ms); /* of several the earliest; each round asks anew */

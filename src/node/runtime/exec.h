@@ -2,6 +2,8 @@
  * A command in a running container: `crun exec` as our own child, with the container's user,
  * environment, working directory and confinement. It ends with the session: unlike a container's
  * process it doesn't outlive this program.
+ *
+ * One thread starts, uses and ends it: crun gets the parent's death signal from that thread.
  */
 #pragma once
 
@@ -18,14 +20,23 @@ struct runtime_exec_spec {
 
 struct runtime_exec {
 	struct proc proc; /* crun; its end is the command's end */
-	int stdin_fd;	  /* write; with a terminal the pty's master; -EBADF when there is none */
-	int stdout_fd;	  /* read; with a terminal the same pty */
-	int stderr_fd;	  /* read; -EBADF with a terminal */
-	int inner_pid;	  /* the command's process as this namespace sees it; 0: not known */
+	/* All non-blocking. -EBADF: there is none, or the caller closed it. */
+	int stdin_fd;  /* write; with a terminal the pty's master */
+	int stdout_fd; /* read; with a terminal the same pty, which ends with EIO */
+	int stderr_fd; /* read; -EBADF with a terminal */
+	int inner_pid; /* the command's process as this namespace sees it */
+	int session;   /* its session, likewise; 0: not known */
+	uint64_t pid_ns;
 };
 
-/* Code "ContainerExecFailed", the message is crun's own sentence (missing program, …), when that is
- * known at once. */
+#define RUNTIME_EXEC_INIT                                                                          \
+	((struct runtime_exec){.proc.pidfd = -EBADF,                                               \
+		.stdin_fd = -EBADF,                                                                \
+		.stdout_fd = -EBADF,                                                               \
+		.stderr_fd = -EBADF})
+
+/* Returns when the command runs, or has run. Codes: "ContainerNotRunning"; "ContainerExecFailed",
+ * whose message is crun's own sentence (missing program, …). */
 int runtime_exec_start(struct runtime *runtime, const struct runtime_exec_spec *spec,
 	struct err *err, struct runtime_exec *ret);
 void runtime_exec_resize(struct runtime_exec *exec, unsigned rows, unsigned cols);
@@ -35,7 +46,8 @@ int runtime_exec_wait(struct runtime_exec *exec, int timeout_ms);
 void runtime_exec_done(struct runtime_exec *exec);
 
 /* Runs a command without a terminal and without input to its end, for probes. At most max bytes of
- * its output (both streams) are kept; *ret_output may be NULL. Exit code, -ETIMEDOUT (it was
- * killed), or another negative errno with err. */
+ * its output (both streams) are kept; ret_output may be NULL, and is set after -ETIMEDOUT of a
+ * command that ran, too: start it with NULL. Exit code, -ETIMEDOUT (it was killed), or another
+ * negative errno with err, as from runtime_exec_start(). */
 int runtime_exec_run(struct runtime *runtime, const struct runtime_exec_spec *spec, int timeout_ms,
 	size_t max, struct err *err, char **ret_output);

@@ -133,6 +133,7 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 			services->link, node, "logs", take_ptr(args), LOG_TIMEOUT_MS, err, &fd);
 	if (r < 0)
 		return r;
+	link_stream_bound(fd);
 	r = read_all(fd, &buf);
 	if (r < 0)
 		return err_set(err, r, "NodeUnavailable", "The node stopped sending the log: %s.",
