@@ -17,6 +17,7 @@ struct node {
 	struct image_store *images;
 	struct network *network;
 	struct runtime *runtime;
+	struct volumes *volumes;
 	struct agent *agent;
 	struct proc porter;
 	struct loop_source *porter_source;
@@ -58,6 +59,22 @@ static int open_runtime(struct node *node, struct err *err)
 				   .cgroup_root = cgroup,
 				   .log_max_bytes = (uint64_t)node->config->log_max_mib << 20},
 		err, &node->runtime);
+}
+
+static int open_volumes(struct node *node, struct err *err)
+{
+	_cleanup_free_ char *clone_program = proc_sibling("berth-clone");
+	_cleanup_free_ char *smb_program = proc_sibling("berth-smb");
+	const struct config *config = node->config;
+
+	return volumes_open(
+		&(struct volumes_config){.clone_program = clone_program,
+			.smb_program = smb_program,
+			.azure_files = config->azure_files_server,
+			.ca_file = config->repository_ca[0] ? config->repository_ca : NULL,
+			.allow_loopback = config->repository_loopback,
+			.empty_dir_max_bytes = (uint64_t)config->empty_dir_max_mib << 20},
+		err, &node->volumes);
 }
 
 static void start_porter(void *arg);
@@ -128,6 +145,7 @@ static int with_agent_config(struct node *node, agent_fn fn, struct err *err)
 			.images = node->images,
 			.network = node->network,
 			.runtime = node->runtime,
+			.volumes = node->volumes,
 			.node = "local",
 			.groups_dir = node->groups_dir,
 			.ns_dir = node->ns_dir,
@@ -152,6 +170,8 @@ static int node_start(struct node *node, bool removing, struct err *err)
 		r = open_network(node, err);
 	if (r == 0)
 		r = open_runtime(node, err);
+	if (r == 0)
+		r = open_volumes(node, err);
 	if (r < 0)
 		return r;
 	if (removing)
@@ -165,6 +185,7 @@ static void node_stop(struct node *node)
 	loop_remove(node->porter_source);
 	proc_kill(&node->porter);
 	agent_free(node->agent);
+	volumes_close(node->volumes);
 	runtime_free(node->runtime);
 	network_close(node->network);
 	image_store_close(node->images);

@@ -20,6 +20,7 @@ struct frame {
 struct walk {
 	const struct schema_context *context;
 	const char *container; /* name of the container that the walk is in; "" outside */
+	bool secret;	       /* the value at hand is one that no message may quote */
 	struct err *err;
 };
 
@@ -96,11 +97,13 @@ static void path_write(struct buf *buf, const struct frame *frame)
 }
 
 /* A value as a message quotes it, never long. */
-static char *value_words(const json_t *value)
+static char *value_words(const struct walk *walk, const json_t *value)
 {
 	_cleanup_free_ char *text = NULL;
 	_cleanup_free_ char *cut = NULL;
 
+	if (walk->secret)
+		return xstrdup("<secret>");
 	if (json_is_string(value))
 		text = xstrdup(json_string_value(value));
 	else
@@ -161,7 +164,7 @@ static int fail_value(struct walk *walk, const struct frame *frame,
 	const struct schema_property *property, const json_t *value, const char *words)
 {
 	const char *code = property->code ? property->code : GENERIC_CODE;
-	_cleanup_free_ char *quoted = value_words(value);
+	_cleanup_free_ char *quoted = value_words(walk, value);
 	_cleanup_free_ char *path = NULL;
 	_cleanup_buf_ struct buf message = BUF_INIT;
 
@@ -196,12 +199,21 @@ static int fail_unsupported(struct walk *walk, const struct frame *frame,
 		return fail(walk, frame, "PropertyNotSupported",
 			"The property '%s' is not supported by this version of Berth.%s%s", path,
 			gap, property->instead ? instead : " Leave it out.");
-	quoted = value_words(value);
+	quoted = value_words(walk, value);
 	allowed = list_words(property->supported);
 	return fail(walk, frame, "PropertyNotSupported",
 		"The value '%s' of '%s' is not supported by this version of Berth. It must be one of "
 		"'%s'.%s%s",
 		quoted, path, allowed, gap, instead);
+}
+
+static int fail_misplaced(
+	struct walk *walk, const struct frame *frame, const struct schema_property *property)
+{
+	_cleanup_free_ char *path = path_words(frame);
+
+	return fail(walk, frame, GENERIC_CODE, "The property '%s' does not exist. %s", path,
+		property->instead);
 }
 
 static int fail_version(struct walk *walk, const struct frame *frame,
@@ -314,7 +326,7 @@ static int fail_type(
 	struct walk *walk, const struct frame *frame, enum schema_type type, const json_t *value)
 {
 	_cleanup_free_ char *path = path_words(frame);
-	_cleanup_free_ char *quoted = value_words(value);
+	_cleanup_free_ char *quoted = value_words(walk, value);
 
 	return fail(walk, frame, GENERIC_CODE, "The value '%s' of '%s' is invalid. It must be %s.",
 		quoted, path, type_words(type));
@@ -509,9 +521,12 @@ static int property_validate(struct walk *walk, const struct frame *parent,
 	struct frame frame = {.parent = parent, .name = property->name};
 	bool exists =
 		schema_version_has(property->since, property->last, walk->context->api_version);
-	bool drop = *value && ((property->flags & SCHEMA_READ_ONLY) ||
-				      ((property->flags & SCHEMA_UNSUPPORTED) && is_empty(*value)));
+	bool drop =
+		*value && ((property->flags & SCHEMA_READ_ONLY) ||
+				  ((property->flags & (SCHEMA_UNSUPPORTED | SCHEMA_MISPLACED)) &&
+					  is_empty(*value)));
 
+	walk->secret = property->flags & (SCHEMA_SECRET | SCHEMA_SECRET_MAP);
 	if (drop) {
 		json_decref(*value);
 		*value = NULL;
@@ -529,6 +544,8 @@ static int property_validate(struct walk *walk, const struct frame *parent,
 	}
 	if (!exists)
 		return fail_version(walk, &frame, property, *value);
+	if (property->flags & SCHEMA_MISPLACED)
+		return fail_misplaced(walk, &frame, property);
 	if (property->flags & SCHEMA_UNSUPPORTED)
 		return fail_unsupported(walk, &frame, property, *value);
 	return value_validate(walk, &frame, property, value);
@@ -595,6 +612,7 @@ static int object_validate(struct walk *walk, const struct frame *frame,
 			walk->container = json_string_value(slots[i]);
 	}
 	walk->container = outer;
+	walk->secret = false; /* no object is one value that is secret */
 	return r;
 }
 

@@ -30,6 +30,9 @@ enum schema_type {
 #define SCHEMA_UNSUPPORTED                                                                         \
 	16u /* refused with PropertyNotSupported and the path; null, [] and {} are fine and        \
 	       dropped */
+#define SCHEMA_MISPLACED                                                                           \
+	32u /* exists elsewhere, never here: refused with the path and .instead; null, [] and {}   \
+	       are fine and dropped */
 
 struct schema_object;
 

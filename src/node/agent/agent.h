@@ -12,7 +12,7 @@
  * over, the start of the agent. The loop's thread only receives and wakes; it never blocks.
  *
  * Folder of a group, below groups_dir: <uid>/spec.json  state.json  hosts  hostname  resolv.conf
- * c/<container>/…
+ * c/<container>/…  v/<volume>/…
  */
 #pragma once
 
@@ -21,6 +21,7 @@
 #include "node/image/image.h"
 #include "node/network/network.h"
 #include "node/runtime/runtime.h"
+#include "node/volume/volume.h"
 
 struct agent;
 
@@ -29,6 +30,7 @@ struct agent_config {
 	struct image_store *images;
 	struct network *network;
 	struct runtime *runtime;
+	struct volumes *volumes;
 	const char *node; /* name of this node */
 	const char *groups_dir;
 	const char *ns_dir;	 /* of struct network_config */

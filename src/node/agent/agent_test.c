@@ -70,6 +70,143 @@ static void a_bad_spec_is_refused_with_the_name_of_what_is_wrong(void **state)
 	}
 }
 
+static json_t *spec_with_volumes(void)
+{
+	json_t *json = valid_spec();
+	json_t *container = json_array_get(json_get_arr(json, "containers"), 0);
+
+	json_object_set_new(json, "volumes",
+		json_pack(
+			"[{s:s, s:{s:I}}, {s:s, s:{s:s}}, {s:s, s:{s:s, s:s, s:s, s:b}}, {s:s, s:{s:s}}]",
+			"name", "scratch", "emptyDir", "sizeBytes", (json_int_t)1 << 20, "name",
+			"creds", "secret", "k", "eA==", "name", "share", "azureFile", "share", "s",
+			"account", "a", "key", "c2VjcmV0", "readOnly", 1, "name", "code", "gitRepo",
+			"repository", "https://example.com/r"));
+	json_object_set_new(container, "mounts",
+		json_pack("[{s:s, s:s}, {s:s, s:s, s:b}, {s:s, s:s}]", "volume", "scratch", "path",
+			"/data", "volume", "creds", "path", "/etc//creds/", "readOnly", 1, "volume",
+			"share", "path", "/share"));
+	return json;
+}
+
+static void set_mount(json_t *json, const char *key, const char *value)
+{
+	json_t *container = json_array_get(json_get_arr(json, "containers"), 0);
+
+	json_object_set_new(
+		json_array_get(json_get_arr(container, "mounts"), 0), key, json_string(value));
+}
+
+static void volumes_and_mounts_are_taken_apart(void **state)
+{
+	_cleanup_json_ json_t *json = spec_with_volumes();
+	_cleanup_(group_spec_freep) struct group_spec *spec = NULL;
+	const struct container_mount *mounts;
+	struct err err = {0};
+
+	set_mount(json, "path", "/data//x");
+	if (group_spec_parse(json, 1, &err, &spec) < 0)
+		fail_msg("%s", err.message);
+	assert_int_equal(spec->n_volumes, 4);
+	assert_int_equal(spec->volumes[0].size_bytes, 1 << 20);
+	assert_int_equal(spec->volumes[1].kind, VOLUME_SECRET);
+	assert_string_equal(spec->volumes[3].repository, "https://example.com/r");
+	assert_null(spec->volumes[3].revision);
+	mounts = spec->containers[0].mounts;
+	assert_int_equal(spec->containers[0].n_mounts, 3);
+	assert_string_equal(mounts[0].path, "/data/x");
+	assert_false(mounts[0].read_only);
+	assert_string_equal(mounts[1].path, "/etc/creds");
+	assert_true(mounts[1].read_only);
+	assert_ptr_equal(mounts[1].volume, &spec->volumes[1]);
+	/* A share that can only be read. */
+	assert_true(mounts[2].read_only);
+}
+
+static void set_volume(json_t *json, const char *name)
+{
+	json_object_set_new(
+		json_array_get(json_get_arr(json, "volumes"), 0), "name", json_string(name));
+}
+
+static void bad_volumes_and_mounts_are_refused(void **state)
+{
+	static const char *const paths[] = {
+		"", "/", "//", "x", "/a/../b", "/..", "/a/.", "/a:b", "/a\nb", "/share", NULL};
+	static const char *const names[] = {"", "..", "a/b", "creds", "configmap.web", "A", NULL};
+	struct group_spec *spec;
+	struct err err;
+
+	for (size_t i = 0; paths[i]; i++) {
+		_cleanup_json_ json_t *json = spec_with_volumes();
+
+		set_mount(json, "path", paths[i]);
+		assert_int_equal(group_spec_parse(json, 1, &err, &spec), -EINVAL);
+		assert_non_null(strstr(err.message, "mounts[].path"));
+	}
+	for (size_t i = 0; names[i]; i++) {
+		_cleanup_json_ json_t *json = spec_with_volumes();
+
+		set_mount(json, "volume", names[i]);
+		set_volume(json, names[i]);
+		assert_int_equal(group_spec_parse(json, 1, &err, &spec), -EINVAL);
+		assert_non_null(strstr(err.message, "volumes[].name"));
+	}
+	for (int i = 0; i < 3; i++) {
+		_cleanup_json_ json_t *json = spec_with_volumes();
+		json_t *volumes = json_get_arr(json, "volumes");
+
+		if (i == 0)
+			set_mount(json, "volume", "absent");
+		else if (i == 1)
+			json_object_set_new(json_array_get(volumes, 0), "emptyDir",
+				json_pack("{s:i}", "sizeBytes", -1));
+		else
+			while (json_array_size(volumes) <= SPEC_VOLUMES_MAX) {
+				char name[32];
+
+				snprintf(name, sizeof(name), "v%zu", json_array_size(volumes));
+				json_array_append_new(volumes,
+					json_pack("{s:s, s:{}}", "name", name, "emptyDir"));
+			}
+		assert_int_equal(group_spec_parse(json, 1, &err, &spec), -EINVAL);
+	}
+}
+
+static void hash_of(json_t *json, char ret[SHA256_HEX_MAX])
+{
+	_cleanup_(group_spec_freep) struct group_spec *spec = NULL;
+	struct err err = {0};
+
+	if (group_spec_parse(json, 1, &err, &spec) < 0)
+		fail_msg("%s", err.message);
+	memcpy(ret, spec->containers[0].hash, SHA256_HEX_MAX);
+}
+
+/* What restarts a container: its volumes' definitions do, its configMap and others' volumes don't.
+ */
+static void the_hash_follows_mounted_volumes_and_not_the_config_map(void **state)
+{
+	_cleanup_json_ json_t *json = spec_with_volumes();
+	json_t *container = json_array_get(json_get_arr(json, "containers"), 0);
+	json_t *volumes = json_get_arr(json, "volumes");
+	char before[SHA256_HEX_MAX], after[SHA256_HEX_MAX];
+
+	set_mount(json, "path", "/data");
+	hash_of(json, before);
+	json_object_set_new(container, "configMap", json_pack("{s:s}", "k", "v"));
+	json_object_set_new(json_get_obj(json_array_get(volumes, 3), "gitRepo"), "revision",
+		json_string("main"));
+	json_array_insert(volumes, 0, json_array_get(volumes, 3));
+	json_array_remove(volumes, 4);
+	hash_of(json, after);
+	assert_string_equal(before, after);
+	json_object_set_new(
+		json_get_obj(json_array_get(volumes, 2), "secret"), "k", json_string("eQ=="));
+	hash_of(json, after);
+	assert_string_not_equal(before, after);
+}
+
 static void numbers_that_no_machine_has_are_refused(void **state)
 {
 	static const struct {
@@ -377,6 +514,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_valid_spec_is_taken_apart),
 		cmocka_unit_test(a_bad_spec_is_refused_with_the_name_of_what_is_wrong),
+		cmocka_unit_test(volumes_and_mounts_are_taken_apart),
+		cmocka_unit_test(bad_volumes_and_mounts_are_refused),
+		cmocka_unit_test(the_hash_follows_mounted_volumes_and_not_the_config_map),
 		cmocka_unit_test(numbers_that_no_machine_has_are_refused),
 		cmocka_unit_test(a_cut_character_loses_nothing),
 		cmocka_unit_test(repeated_events_are_counted_and_the_oldest_go),

@@ -11,10 +11,12 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "node/agent/group.h"
+#include "node/agent/volumes.h"
 
 #define PIDS_MAX 4096
 #define STOP_POLL_MS 5
 #define KILL_WAIT_MS 5000
+#define MOUNT_BACKOFF_MAX_MS 60000
 #define DEFAULT_PATH "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /* A wait starts over from the first back-off once a run was up for this long, as in Kubernetes. */
@@ -201,14 +203,10 @@ static int create(struct group *group, struct container *c, const struct contain
 	_cleanup_free_ char *cgroup = container_cgroup(group, c);
 	_cleanup_free_ char *net = xasprintf("%s/%s.net", config->ns_dir, group->uid);
 	_cleanup_free_ char *user = xasprintf("%s/%s.user", config->ns_dir, group->uid);
-	_cleanup_free_ char *hosts = xasprintf("%s/hosts", group->dir);
-	_cleanup_free_ char *hostname = xasprintf("%s/hostname", group->dir);
-	_cleanup_free_ char *resolv = xasprintf("%s/resolv.conf", group->dir);
 	_cleanup_free_ const char **args = make_args(image, spec);
 	_cleanup_free_ char *hostname_env = NULL;
 	_cleanup_free_ const char **env = make_env(group, image, spec, &hostname_env);
-	const struct runtime_bind binds[] = {{hosts, "/etc/hosts", false},
-		{hostname, "/etc/hostname", false}, {resolv, "/etc/resolv.conf", false}};
+	_cleanup_(container_binds_done) struct container_binds binds = {0};
 	static const char *const files[] = {
 		"/etc/hosts", "/etc/hostname", "/etc/resolv.conf", NULL};
 	static const char *const dirs[] = {"/dev", "/proc", "/sys", "/etc", NULL};
@@ -226,6 +224,8 @@ static int create(struct group *group, struct container *c, const struct contain
 	if (r < 0)
 		return r;
 	r = image_rootfs_prepare(dir, group_uid_base(group), dirs, files, err);
+	if (r == 0)
+		r = container_binds_find(group, c, spec, err, &binds);
 	if (r < 0)
 		return r;
 	container_id(group, c, id, sizeof(id));
@@ -248,8 +248,8 @@ static int create(struct group *group, struct container *c, const struct contain
 			.cpu_request = c->init ? group_cpu(group) : spec->cpu,
 			.memory_bytes = spec->memory_limit_bytes,
 			.pids_max = PIDS_MAX,
-			.binds = binds,
-			.n_binds = ARRAY_SIZE(binds)},
+			.binds = binds.list,
+			.n_binds = binds.n},
 		err);
 }
 
@@ -301,6 +301,20 @@ static void start_later(struct group *group, struct container *c, struct err *er
 	wait_until(c, time_now_ms() + c->pull_backoff_ms, err->code, err->message);
 }
 
+/* Of all containers only those wait that mount what can't be had: 5, 10, … 60 s. */
+static void mount_failed(struct group *group, struct container *c, const struct err *err)
+{
+	int64_t first = MAX(agent_config(group->agent)->backoff_ms / 2, (int64_t)1);
+
+	if (c->phase == CONTAINER_STARTING)
+		container_clean(group, c);
+	events_add(&c->events, "Warning", err->code, "%s", err->message);
+	events_add(&group->events, "Warning", err->code, "%s", err->message);
+	c->mount_backoff_ms =
+		c->mount_backoff_ms ? MIN(c->mount_backoff_ms * 2, MOUNT_BACKOFF_MAX_MS) : first;
+	wait_until(c, time_now_ms() + c->mount_backoff_ms, err->code, err->message);
+}
+
 /* Chooses the number of a new run. */
 static int new_run(struct group *group, struct container *c, const struct container_spec *spec,
 	struct err *err)
@@ -346,6 +360,14 @@ int container_start(struct group *group, struct container *c, const struct conta
 	r = pull(group, c, spec, pull_always, err, &image);
 	if (r < 0)
 		return r;
+	r = container_volumes_up(group, c, spec, err);
+	if (r < 0) {
+		image_free(image);
+		if (r != -ECANCELED)
+			mount_failed(group, c, err);
+		return r;
+	}
+	c->mount_backoff_ms = 0;
 	agent_start_slot(group->agent, true);
 	if (c->phase != CONTAINER_STARTING)
 		r = new_run(group, c, spec, err);
@@ -480,7 +502,7 @@ void container_apply_policy(struct group *group, struct container *c)
 void container_renew(struct container *c)
 {
 	c->phase = CONTAINER_WAITING;
-	c->next_start_ms = c->backoff_ms = c->pull_backoff_ms = 0;
+	c->next_start_ms = c->backoff_ms = c->pull_backoff_ms = c->mount_backoff_ms = 0;
 	c->started_once = c->restarted = false;
 }
 

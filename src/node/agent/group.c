@@ -189,6 +189,7 @@ static json_t *container_json(const struct container *c)
 		c->hash);
 
 	json_object_set_new(json, "pullBackoff", json_integer(c->pull_backoff_ms));
+	json_object_set_new(json, "mountBackoff", json_integer(c->mount_backoff_ms));
 	json_object_set_new(json, "restarted", json_boolean(c->restarted));
 	json_object_set_new(json, "ready", json_boolean(c->ready));
 
@@ -211,6 +212,7 @@ static void container_load(struct container *c, const json_t *json)
 	c->next_start_ms = json_get_int(json, "nextStart", 0);
 	c->backoff_ms = json_get_int(json, "backoff", 0);
 	c->pull_backoff_ms = json_get_int(json, "pullBackoff", 0);
+	c->mount_backoff_ms = json_get_int(json, "mountBackoff", 0);
 	c->restarted = json_get_bool(json, "restarted", false);
 	c->ready = json_get_bool(json, "ready", false);
 	str_copy(c->hash, sizeof(c->hash), json_get_str(json, "hash", ""));

@@ -62,6 +62,7 @@ struct container {
 	bool started_once;
 	int64_t next_start_ms, backoff_ms; /* realtime; length of the last wait */
 	int64_t pull_backoff_ms;	   /* length of the last wait for the image */
+	int64_t mount_backoff_ms;	   /* length of the last wait for a volume */
 	bool restarted;			   /* by the policy, so the next restart waits */
 	char hash[SHA256_HEX_MAX];	   /* of the spec that the run was started with */
 	struct container_view current, previous;

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "node/agent/group.h"
+#include "node/agent/volumes.h"
 
 #define GROUP_PIDS_MAX 8192
 
@@ -118,8 +119,10 @@ static int sandbox_remove(struct group *group, struct err *err)
 {
 	const struct agent_config *config = agent_config(group->agent);
 	const char *address = group->spec ? group->spec->address : NULL;
-	int r = network_sandbox_down(config->network, group->uid, address, err);
+	int r = group_volumes_down(group, err);
 
+	if (r == 0)
+		r = network_sandbox_down(config->network, group->uid, address, err);
 	if (r == 0)
 		r = runtime_group_cgroup_remove(config->runtime, group->uid, err);
 	group->sandbox_up = false;
@@ -348,6 +351,7 @@ static void apply_counters(struct group *group)
 
 	if (group->runs != spec->runs) {
 		stop_containers(group, "The group is deployed anew.");
+		group_volumes_drop(group);
 		forget_runs(group);
 		set_provisioning(group, "Pending");
 	} else if (group->restarts != spec->restarts) {
@@ -504,6 +508,7 @@ static void run_group(struct group *group)
 		set_provisioning(group, "Creating");
 	if (!all_ended(group)) {
 		if (sandbox_up(group, &err) == 0) {
+			group_volumes_refresh(group);
 			start_containers(group);
 		} else {
 			group->failure = err;

@@ -1,7 +1,7 @@
 #include <ctype.h>
 
-#include "link/link.h"
 #include "node/agent/spec.h"
+#include "node/agent/volumes.h"
 
 bool spec_name_is_valid(const char *name)
 {
@@ -63,40 +63,9 @@ static int parse_resources(const json_t *json, struct container_spec *c, struct 
 	return 0;
 }
 
-static const json_t *find_volume(const json_t *volumes, const char *name)
-{
-	const json_t *volume;
-	size_t i;
-
-	json_array_foreach (volumes, i, volume)
-		if (str_eq(json_get_str(volume, "name", ""), name))
-			return volume;
-	return NULL;
-}
-
-/* What a run is made from. */
-static void add_definition(struct buf *text, const json_t *json, const json_t *volumes)
-{
-	_cleanup_json_ json_t *own = json_copy((json_t *)(uintptr_t)json);
-	_cleanup_free_ char *own_text = NULL;
-	const json_t *mount;
-	size_t i;
-
-	json_object_del(own, "configMap");
-	own_text = json_text(own);
-	buf_adds(text, own_text);
-	json_array_foreach (json_get_arr(json, "mounts"), i, mount) {
-		const json_t *volume = find_volume(volumes, json_get_str(mount, "volume", ""));
-		_cleanup_free_ char *volume_text = volume ? json_text(volume) : xstrdup("");
-
-		buf_adds(text, volume_text);
-	}
-}
-
-static int parse_container(const json_t *json, const json_t *volumes, bool init,
+static int parse_container(const json_t *json, const struct group_spec *spec, bool init,
 	struct container_spec *c, struct err *err)
 {
-	_cleanup_buf_ struct buf text = BUF_MAX(2 * (size_t)LINK_FRAME_MAX);
 	int r;
 
 	c->name = json_get_str(json, "name", "");
@@ -107,21 +76,19 @@ static int parse_container(const json_t *json, const json_t *volumes, bool init,
 		return bad(err, "containers[].image");
 	c->command = parse_command(json_get_arr(json, "command"));
 	c->env = parse_env(json_get_arr(json, "env"));
-	add_definition(&text, json, volumes);
-	if (text.full)
-		return bad(err, "volumes");
-	sha256_hex(buf_str(&text), text.len, c->hash);
-	if (init)
-		return 0;
-	r = probe_spec_parse(json_object_get(json, "livenessProbe"), err, &c->probes[PROBE_LIVENESS]);
+	r = spec_parse_mounts(json, spec, c, err);
+	if (r < 0 || init)
+		return r;
+	r = probe_spec_parse(
+		json_object_get(json, "livenessProbe"), err, &c->probes[PROBE_LIVENESS]);
 	if (r == 0)
-		r = probe_spec_parse(json_object_get(json, "readinessProbe"), err, &c->probes[PROBE_READINESS]);
+		r = probe_spec_parse(
+			json_object_get(json, "readinessProbe"), err, &c->probes[PROBE_READINESS]);
 	return r < 0 ? r : parse_resources(json, c, err);
 }
 
 static int parse_list(const json_t *array, bool init, struct group_spec *spec, struct err *err)
 {
-	const json_t *volumes = json_get_arr(spec->json, "volumes");
 	const json_t *json;
 	size_t i;
 	int r;
@@ -129,7 +96,7 @@ static int parse_list(const json_t *array, bool init, struct group_spec *spec, s
 	json_array_foreach (array, i, json) {
 		struct container_spec *c = &spec->containers[spec->n_containers++];
 
-		r = parse_container(json, volumes, init, c, err);
+		r = parse_container(json, spec, init, c, err);
 		if (r < 0)
 			return r;
 		for (struct container_spec *other = spec->containers; other < c; other++)
@@ -228,6 +195,9 @@ int group_spec_parse(json_t *json, int64_t generation, struct err *err, struct g
 	r = parse_ports(json_get_arr(json, "ports"), spec, err);
 	if (r < 0)
 		return r;
+	r = spec_parse_volumes(json_get_arr(json, "volumes"), spec, err);
+	if (r < 0)
+		return r;
 	r = parse_containers(json, spec, err);
 	if (r < 0)
 		return r;
@@ -252,8 +222,10 @@ void group_spec_free(struct group_spec *spec)
 		for (char **env = c->env; env && *env; env++)
 			free(*env);
 		free(c->env);
+		spec_mounts_free(c);
 	}
 	free(spec->containers);
+	free(spec->volumes);
 	free(spec->credentials);
 	free(spec->ports);
 	json_decref(spec->json);

@@ -9,11 +9,14 @@
 #include "base/random.h"
 #include "node/image/image.h"
 #include "node/network/network.h"
+#include "node/volume/volume.h"
 
 #define SPEC_CONTAINERS_MAX 60
 #define SPEC_INIT_CONTAINERS_MAX 59
 #define SPEC_CPU_MAX 4096.0
 #define SPEC_MEMORY_MAX ((int64_t)1 << 50)
+#define SPEC_VOLUMES_MAX 20
+#define SPEC_MOUNTS_MAX 64 /* of a container */
 
 enum restart_policy { RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_NEVER };
 
@@ -30,6 +33,12 @@ struct probe_spec {
 	int initial_delay_s, period_s, timeout_s, success_threshold, failure_threshold;
 };
 
+struct container_mount {
+	const struct volume_spec *volume; /* of group_spec.volumes */
+	char *path;			  /* absolute, one slash between parts; owned */
+	bool read_only;
+};
+
 struct container_spec {
 	const char *name; /* borrowed from group_spec.json, as are all strings here */
 	const char *image;
@@ -38,9 +47,11 @@ struct container_spec {
 	double cpu, cpu_limit;
 	uint64_t memory_bytes, memory_limit_bytes;
 	struct probe_spec *probes[PROBE_KINDS]; /* owned; NULL where it has none */
-	char hash[SHA256_HEX_MAX]; /* of what a run is made from: its part of the spec but for
-				      configMap, which changes in place, and the volumes that it
-				      mounts */
+	struct container_mount *mounts; /* owned */
+	size_t n_mounts;
+	const json_t *config_map;  /* or NULL */
+	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec without its configMap,
+				      and of the volumes that it mounts: tells whether it changed */
 };
 
 struct group_spec {
@@ -56,6 +67,8 @@ struct group_spec {
 	size_t n_ports;
 	struct image_credential *credentials;
 	size_t n_credentials;
+	struct volume_spec *volumes;
+	size_t n_volumes;
 	/* The init containers first, n_init of them, in their order; names are unique over both. */
 	struct container_spec *containers;
 	size_t n_containers, n_init;

@@ -115,3 +115,13 @@ int image_rootfs_unmount(struct image_store *store, const char *dir, struct err 
  * group's first process runs in that root. Idempotent. */
 int image_rootfs_prepare(const char *dir, uint32_t uid_base, const char *const *dirs,
 	const char *const *files, struct err *err);
+
+/* Where `path` (absolute) leads in <dir>/rootfs with the image's links followed as if rootfs were
+ * the root, as a path without links; what is missing on the way is made, as directories of the
+ * group's root. covered: such paths on which something else is mounted (NULL-terminated, may be
+ * NULL): what the image has beneath one of them isn't looked at. A link that leads nowhere or in
+ * circles, something that isn't a directory, and results that are the root itself or the kernel's
+ * (/proc, /sys, /dev) are refused with the code "ContainerCreateFailed". Before the group's first
+ * process runs in that root. Idempotent. */
+int image_rootfs_place(const char *dir, uint32_t uid_base, const char *path,
+	const char *const *covered, struct err *err, char **ret_path);

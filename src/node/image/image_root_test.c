@@ -335,6 +335,78 @@ static void places_for_mounts_are_prepared_or_refused(void **state)
 	image_free(image);
 }
 
+/* What images do with the places that requests name. */
+static void places_that_requests_name_are_found_through_links(void **state)
+{
+	static const char *const covered[] = {"/data", NULL};
+	static const struct {
+		const char *path, *expected; /* NULL: refused */
+	} rows[] = {
+		{"/run/x", "/run/x"},
+		{"/var/run", "/run"},
+		{"/var/run/app/deep", "/run/app/deep"},
+		{"/merged", "/merged"},
+		{"/new/a/b", "/new/a/b"},
+		{"/out", "/etc"}, /* to ../../../etc: the image's own */
+		{"/absolute", "/merged"},
+		{"/data", "/data"},
+		{"/data/trap/x", "/data/trap/x"}, /* hidden by what is mounted at /data */
+		{"/link-to-data/y", "/data/y"},
+		{"/dangling", NULL},
+		{"/dangling/x", NULL},
+		{"/loop", NULL},
+		{"/loop/x", NULL},
+		{"/changed", NULL},
+		{"/changed/x", NULL},
+		{"/etc/hosts", NULL},
+		{"/proc", NULL},
+		{"/proc/x", NULL},
+		{"/to-proc/sys", NULL},
+		{"/to-root", NULL},
+		{"/dev/shm", NULL},
+		{"/sys", NULL},
+		{"/", NULL},
+		{"relative", NULL},
+		{"/merged/../x", NULL},
+	};
+	struct image *image = hand_made(LOW, HIGH, NULL);
+	_cleanup_free_ char *dir = container_dir("place");
+	_cleanup_free_ char *rootfs = xasprintf("%s/rootfs", dir);
+	_cleanup_fd_ int root = -EBADF;
+	struct err err = {0};
+
+	assert_int_equal(image_rootfs_mount(store, image, dir, BASE, &err), 0);
+	root = open(rootfs, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	MUST(mkdirat(root, "var", 0755) == 0 && mkdirat(root, "run", 0755) == 0);
+	MUST(mkdirat(root, "data", 0755) == 0 && mkdirat(root, "sys", 0755) == 0);
+	MUST(symlinkat("../run", root, "var/run") == 0);
+	MUST(symlinkat("../../../etc", root, "out") == 0);
+	MUST(symlinkat("/merged", root, "absolute") == 0);
+	MUST(symlinkat("/etc", root, "data/trap") == 0);
+	MUST(symlinkat("data", root, "link-to-data") == 0);
+	MUST(symlinkat("/nowhere/at/all", root, "dangling") == 0);
+	MUST(symlinkat("loop", root, "loop") == 0);
+	MUST(symlinkat("/sys", root, "to-proc") == 0);
+	MUST(symlinkat("/", root, "to-root") == 0);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *path = NULL;
+		int r = image_rootfs_place(dir, BASE, rows[i].path, covered, &err, &path);
+
+		if ((r == 0) != (rows[i].expected != NULL))
+			fail_msg("%s: %s", rows[i].path, path ? path : err.message);
+		if (r == 0)
+			assert_string_equal(path, rows[i].expected);
+		else
+			assert_string_equal(err.code, "ContainerCreateFailed");
+	}
+	assert_int_equal(look(dir, "run/app/deep").st_mode, S_IFDIR | 0755);
+	assert_int_equal(look(dir, "new/a/b").st_uid, BASE);
+	assert_int_equal(look(dir, "etc/x").st_mode, 0);
+	assert_int_equal(look(dir, "nowhere").st_mode, 0);
+	assert_int_equal(image_rootfs_unmount(store, dir, &err), 0);
+	image_free(image);
+}
+
 static unsigned starts(void)
 {
 	_cleanup_free_ char *path = xasprintf("%s/partial", store_dir);
@@ -573,6 +645,7 @@ int main(void)
 		cmocka_unit_test(repeated_and_missing_layers),
 		cmocka_unit_test(a_hundred_and_twenty_eight_layers_fit),
 		cmocka_unit_test(places_for_mounts_are_prepared_or_refused),
+		cmocka_unit_test(places_that_requests_name_are_found_through_links),
 		cmocka_unit_test(a_mount_is_fast),
 		cmocka_unit_test(a_public_image_is_pulled_once),
 		cmocka_unit_test(a_private_image_is_checked_for_each_group),

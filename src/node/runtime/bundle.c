@@ -314,9 +314,10 @@ static int mount_list(const struct runtime_spec *spec, struct err *err, json_t *
 				       words(mounts[i].options)));
 	for (size_t i = 0; i < spec->n_binds; i++) {
 		const struct runtime_bind *bind = &spec->binds[i];
+		_cleanup_free_ char *options = xasprintf("bind rprivate nosuid nodev %s%s",
+			bind->read_only ? "ro" : "rw", bind->no_exec ? " noexec" : "");
 		json_t *mount = json_pack("{s:s, s:s, s:s, s:o}", "destination", bind->target,
-			"type", "bind", "source", bind->source, "options",
-			words(bind->read_only ? "bind nosuid nodev ro" : "bind nosuid nodev rw"));
+			"type", "bind", "source", bind->source, "options", words(options));
 
 		if (!mount)
 			return err_set(err, -EINVAL, CODE, "A mount's path is not valid UTF-8.");
@@ -536,6 +537,19 @@ static int prepare_bind(
 	return 0;
 }
 
+/* What the image has beneath another bind's target is hidden by that one. */
+static bool is_on_another(const struct runtime_spec *spec, size_t i)
+{
+	for (size_t k = 0; k < i; k++) {
+		size_t n = strlen(spec->binds[k].target);
+
+		if (str_starts(spec->binds[i].target, spec->binds[k].target) &&
+			spec->binds[i].target[n] == '/')
+			return true;
+	}
+	return false;
+}
+
 int bundle_prepare_rootfs(const struct runtime_spec *spec, struct err *err)
 {
 	static const char *const targets[] = {"dev", "proc", "sys"};
@@ -552,8 +566,11 @@ int bundle_prepare_rootfs(const struct runtime_spec *spec, struct err *err)
 		fd_close(fd);
 	}
 	for (size_t i = 0; i < spec->n_binds; i++) {
-		int r = prepare_bind(root, &spec->binds[i], spec, err);
+		int r;
 
+		if (is_on_another(spec, i))
+			continue;
+		r = prepare_bind(root, &spec->binds[i], spec, err);
 		if (r < 0)
 			return r;
 	}

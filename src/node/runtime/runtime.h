@@ -51,11 +51,13 @@ struct runtime_spec {
 	double cpu_request;    /* weight */
 	uint64_t memory_bytes; /* limit; 0: none */
 	uint64_t pids_max;
-	/* Files of the host bound read-only into the container: /etc/hosts, /etc/hostname,
-	 * /etc/resolv.conf. */
+	/* Files and directories of the host that the container sees: /etc/hosts and the like,
+	 * volumes. Targets are without links in rootfs; one beneath another's comes after it, and
+	 * is there in that one's source. */
 	struct runtime_bind {
 		const char *source, *target;
 		bool read_only;
+		bool no_exec;
 	} const *binds;
 	size_t n_binds;
 };

@@ -28,6 +28,7 @@ struct volumes_config {
 				    "{account}.file.core.windows.net:445" */
 	const char *ca_file;	 /* PEM of authorities to trust besides the system's; NULL: none */
 	bool allow_loopback;	 /* repositories may be on this machine's loopback */
+	uint64_t empty_dir_max_bytes; /* of an emptyDir that doesn't say, and the most for others */
 };
 
 int volumes_open(const struct volumes_config *config, struct err *err, struct volumes **ret);
@@ -36,15 +37,16 @@ void volumes_close(struct volumes *volumes);
 enum volume_kind {
 	VOLUME_EMPTY_DIR,
 	VOLUME_SECRET,	   /* tmpfs, one file a key, mode 0400 */
-	VOLUME_CONFIG_MAP, /* tmpfs, mode 0444; replaced in place, each file atomically */
+	VOLUME_CONFIG_MAP, /* a directory, mode 0444; replaced in place, each file atomically */
 	VOLUME_GIT_REPO,
 	VOLUME_AZURE_FILE,
 };
 
 struct volume_spec {
-	const char *name; /* a name as spec_name_is_valid() has it, or made by the agent */
+	const char
+		*name; /* a name as spec_name_is_valid() has it, or made by the agent: with a dot */
 	enum volume_kind kind;
-	uint64_t size_bytes; /* EMPTY_DIR: bound on what it holds */
+	uint64_t size_bytes; /* EMPTY_DIR: bound on what it holds; 0: the node's */
 	const json_t
 		*files; /* SECRET: {"key": "<base64>"}; CONFIG_MAP: {"key": "text"}. Borrowed */
 	const char *repository; /* GIT_REPO: https URL */
@@ -62,13 +64,23 @@ struct volume_group {
 };
 
 /* Makes the volume, or completes it, or brings a configMap up to date. Done already is success and
- * cheap. cancel_fd readable: gives up with -ECANCELED; -1: none. On failure nothing half-made is
- * mounted; err->code is ACI's name of the event: "FailedMountAzureFileVolume" or "FailedMount", and
- * the message says what to do. */
+ * cheap. One that was made by another definition is removed first, and so no container that mounts
+ * it may be running; a configMap's files are no part of the definition. cancel_fd readable: gives
+ * up with -ECANCELED; -1: none. On failure nothing half-made is mounted; err->code is ACI's name of
+ * the event: "FailedMountAzureFileVolume" or "FailedMount", and the message says what to do. */
 int volume_up(struct volumes *volumes, const struct volume_group *group,
 	const struct volume_spec *spec, int cancel_fd, struct err *err);
 /* The directory to bind into containers; owned by the caller. */
 char *volume_path(const struct volume_group *group, const struct volume_spec *spec);
+/* Makes `path` (relative, no "..") within the volume, a directory or an empty file of the group's
+ * root, where something else will be mounted on. A link on the way, or something of another kind,
+ * is refused with the code "ContainerCreateFailed". */
+int volume_make_place(const struct volume_group *group, const struct volume_spec *spec,
+	const char *path, bool is_file, struct err *err);
+/* Unmounts and removes every volume of the group whose name has no dot (the agent's have one) and
+ * is not in names (NULL-terminated). */
+int volumes_prune(struct volumes *volumes, const struct volume_group *group,
+	const char *const *names, struct err *err);
 /* Unmounts every volume of the group and removes <group>/v with all that is in it, what a kill -9
  * left included. A server that hangs doesn't hold it up: its mount is detached. */
 int volumes_down(struct volumes *volumes, const struct volume_group *group, struct err *err);

@@ -61,6 +61,9 @@ static int put_load(struct put *put, struct err *err)
 	put->document = json_deep_copy(body);
 	context.default_location = json_get_str(put->rg, "location", NULL);
 	context.old = json_get_obj(put->group.record, "document");
+	context.ip = json_get_str(put->group.record, "ip", NULL);
+	context.fqdn = json_get_str(put->group.record, "fqdn", NULL);
+	context.zone = put->services->zone;
 	return group_validate(put->document, &context, err);
 }
 
@@ -143,7 +146,8 @@ static int put_update(struct put *put, struct err *err)
 	if (!ended && !group_settled(was, put->group.status))
 		return err_transitioning(err, put->name);
 	add_to(put->record, "generation");
-	add_to(put->record, "deploys");
+	if (!only_config_maps_differ(old, put->document))
+		add_to(put->record, "deploys");
 	if (ended || status_failed(put->group.status))
 		add_to(put->record, "runs");
 	json_put_str(put->record, "desired", "running");

@@ -6,11 +6,13 @@
 #include "control/arm/schema.h"
 
 #define GROUPS_TYPE "Microsoft.ContainerInstance/containerGroups"
+#define CONFIG_MAP_SINCE "2024-05-01-preview"
 #define OPERATION_VERSION                                                                          \
 	"2018-06-01" /* of operation URLs, whatever version the client uses: as Azure does */
 
 extern const char *const containerinstance_versions[];
 extern const struct schema_object group_schema;
+extern const struct schema_object event_schema;
 
 /* --- records --- */
 
@@ -67,13 +69,29 @@ struct validate_context {
 	const char *group_name, *api_version, *region, *subscription_id, *resource_group;
 	const char *default_location; /* of the resource group */
 	const json_t *old;	      /* the document that is to be replaced; NULL: none */
+	/* What the group has that no request can change: compared when there is an old document. */
+	const char *ip, *fqdn; /* NULL: none */
+	const char *zone;      /* of names; NULL: names aren't compared */
 };
 
-/* Validates a PUT's body and makes it the document that the store keeps. In place. */
+/* Validates a PUT's body and makes it the document that the store keeps. In place. A body whose
+ * containers carry only names and config maps becomes the old document with those config maps. */
 int group_validate(json_t *document, const struct validate_context *context, struct err *err);
+/* The rules over several properties of a document that its schema has accepted: osType, containers,
+ * volumes, address … Secrets that answers hide are taken from old (may be NULL); what means the
+ * same as leaving it out is dropped. group: its name, for messages. */
+int group_check(json_t *document, const json_t *old, const char *group, struct err *err);
 /* Code InvalidContainerGroupUpdate when the change needs a delete first. */
 int group_validate_update(
 	const json_t *old, const json_t *new, const char *group_name, struct err *err);
+/* Nothing but config maps differs: files that change below containers that go on. */
+bool only_config_maps_differ(const json_t *old, const json_t *new);
+
+/* A valid mount path in its shortest form, "/a//./b/" as "/a/b"; NULL: it isn't valid. Owned. */
+char *mount_path(const char *path);
+/* Words of a string with blanks or commas between them: dnsConfig's searchDomains and options. New
+ * reference. */
+json_t *dns_words(const char *text);
 
 /* The group as the API shows it. views: with instanceViews (GET), or without (LIST). New reference.
  */

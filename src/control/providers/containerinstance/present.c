@@ -11,24 +11,26 @@ static const char *provisioning_state(const json_t *record, const json_t *status
 	return json_get_str(status, "provisioningState", "Pending");
 }
 
-static const json_t *container_view(const json_t *status, const char *name)
+static const json_t *container_view(const json_t *status, const char *list, const char *name)
 {
 	const json_t *container;
 	size_t i;
 
-	json_array_foreach (json_get_arr(status, "containers"), i, container)
+	json_array_foreach (json_get_arr(status, list), i, container)
 		if (str_eq(json_get_str(container, "name", ""), name))
 			return json_get_obj(container, "instanceView");
 	return NULL;
 }
 
-static void put_container_views(json_t *properties, const json_t *status)
+/* Of containers or initContainers: a status has both under the names of the document. */
+static void put_container_views(json_t *properties, const json_t *status, const char *list)
 {
 	json_t *container;
 	size_t i;
 
-	json_array_foreach (json_get_arr(properties, "containers"), i, container) {
-		const json_t *view = container_view(status, json_get_str(container, "name", ""));
+	json_array_foreach (json_get_arr(properties, list), i, container) {
+		const json_t *view =
+			container_view(status, list, json_get_str(container, "name", ""));
 
 		/* A container that nothing has happened to yet has no view. */
 		if (json_object_get(view, "currentState") ||
@@ -72,9 +74,11 @@ json_t *group_present(
 	json_put_str(properties, "provisioningState", provisioning);
 	json_object_set_new(properties, "provisioningTimeoutInSeconds", json_integer(1800));
 	json_object_set_new(properties, "isCustomProvisioningTimeout", json_false());
-	json_object_set_new(properties, "initContainers", json_array());
+	if (!json_get_arr(properties, "initContainers"))
+		json_object_set_new(properties, "initContainers", json_array());
 	if (views) {
-		put_container_views(properties, status);
+		put_container_views(properties, status, "containers");
+		put_container_views(properties, status, "initContainers");
 		put_group_view(properties, status);
 	}
 	put_address(properties, record, provisioning);
