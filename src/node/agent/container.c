@@ -476,8 +476,7 @@ void container_apply_policy(struct group *group, struct container *c)
 	int64_t ran_ms = c->current.start_ms > 0 ? c->current.finish_ms - c->current.start_ms : 0;
 	char words[64];
 
-	if (policy == RESTART_NEVER ||
-		(policy == RESTART_ON_FAILURE && !failed)) {
+	if (policy == RESTART_NEVER || (policy == RESTART_ON_FAILURE && !failed)) {
 		c->phase = CONTAINER_TERMINATED;
 		return;
 	}
@@ -554,8 +553,7 @@ void container_end_unhealthy(struct group *group, struct container *c)
 		policy_of(group, c) == RESTART_NEVER
 			? "Its liveness probe failed."
 			: "Its liveness probe failed; it will be restarted.");
-	c->kill_at_ms =
-		time_mono_ms() + (c->asked ? agent_config(group->agent)->stop_grace_ms : 0);
+	c->kill_at_ms = time_mono_ms() + (c->asked ? agent_config(group->agent)->stop_grace_ms : 0);
 }
 
 void container_press(struct group *group, struct container *c)

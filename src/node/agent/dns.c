@@ -23,8 +23,8 @@ static bool is_word(const char *text)
 		       n;
 }
 
-static int check(const json_t *dns, const char *key, bool (*is_fine)(const char *text),
-	struct err *err)
+static int check(
+	const json_t *dns, const char *key, bool (*is_fine)(const char *text), struct err *err)
 {
 	const json_t *words = json_get_arr(dns, key), *word;
 	size_t i;

@@ -67,10 +67,10 @@ struct container {
 	char hash[SHA256_HEX_MAX];	   /* of the spec that the run was started with */
 	struct container_view current, previous;
 	struct events events;
-	bool asked;	/* SIGTERM was sent and is handled by the program */
-	bool monitored; /* a monitor watches the run's end; under group.lock */
-	bool ready;	/* as its readiness probe has it; kept on disk */
-	bool unhealthy; /* its liveness probe failed: it is being ended */
+	bool asked;	     /* SIGTERM was sent and is handled by the program */
+	bool monitored;	     /* a monitor watches the run's end; under group.lock */
+	bool ready;	     /* as its readiness probe has it; kept on disk */
+	bool unhealthy;	     /* its liveness probe failed: it is being ended */
 	int64_t kill_at_ms;  /* monotonic: when it is ended without being asked */
 	unsigned probed_run; /* the run that probes were set on; 0: none */
 	struct probe_news news[PROBE_KINDS];
@@ -102,13 +102,13 @@ struct group {
 	struct group_spec *spec;
 	struct container *containers; /* as spec->containers, by index */
 	size_t n_containers;
-	int64_t runs, restarts; /* what was carried out of spec's */
+	int64_t runs, restarts;		/* what was carried out of spec's */
 	char init_hash[SHA256_HEX_MAX]; /* of the init containers that were run */
 	char provisioning[16];
 	struct err failure; /* why provisioning failed; unset otherwise */
 	struct events events;
 	bool sandbox_up;
-	bool open; /* to traffic from outside, while the sandbox is up */
+	bool open;	   /* to traffic from outside, while the sandbox is up */
 	bool spec_unsaved; /* spec.json could not be written: nothing may be made */
 	bool fresh;	   /* taken up from disk and not looked over yet */
 

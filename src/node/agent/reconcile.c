@@ -449,7 +449,8 @@ static bool run_init(struct group *group)
 
 	if (group_init_phase(group, &i) == INIT_DONE)
 		return true;
-	words = xasprintf("the init container '%s' has to succeed first", group->containers[i].name);
+	words = xasprintf(
+		"the init container '%s' has to succeed first", group->containers[i].name);
 	for (size_t j = group_first_container(group); j < group->n_containers; j++)
 		container_show_waiting(&group->containers[j], words);
 	if (group_init_phase(group, &i) == INIT_RUNNING)

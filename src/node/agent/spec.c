@@ -201,7 +201,7 @@ int group_spec_parse(json_t *json, int64_t generation, struct err *err, struct g
 	r = parse_containers(json, spec, err);
 	if (r < 0)
 		return r;
-	spec->dns = json_object_get(json, "dns");
+	spec->dns = json_get_obj(json, "dns");
 	r = spec_dns_check(spec->dns, err);
 	if (r < 0)
 		return r;

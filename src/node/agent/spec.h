@@ -47,7 +47,7 @@ struct container_spec {
 	double cpu, cpu_limit;
 	uint64_t memory_bytes, memory_limit_bytes;
 	struct probe_spec *probes[PROBE_KINDS]; /* owned; NULL where it has none */
-	struct container_mount *mounts; /* owned */
+	struct container_mount *mounts;		/* owned */
 	size_t n_mounts;
 	const json_t *config_map;  /* or NULL */
 	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec without its configMap,

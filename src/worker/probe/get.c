@@ -26,10 +26,10 @@ struct get {
 	int64_t id, timeout_ms;
 	CURL *curl;
 	struct curl_slist *headers;
-	int socket;		  /* until libcurl takes it */
+	int socket; /* until libcurl takes it */
 	size_t headers_len, body_len;
 	bool body_is_enough;
-	const char *refused;	  /* why it never began */
+	const char *refused; /* why it never began */
 };
 
 static void get_free(struct get *get)

@@ -16,8 +16,7 @@ struct gets;
 typedef void (*get_done_fn)(int64_t id, int status, const char *error, void *arg);
 
 /* All that needs files or new sockets happens here. */
-int gets_new(
-	struct loop *loop, get_done_fn done, void *arg, struct err *err, struct gets **ret);
+int gets_new(struct loop *loop, get_done_fn done, void *arg, struct err *err, struct gets **ret);
 void gets_free(struct gets *gets);
 
 /* request: {"id","address","port","scheme","path","headers":[{"name","value"}]?,"timeoutMs"}.

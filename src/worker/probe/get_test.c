@@ -104,8 +104,7 @@ static void *serve(void *arg)
 
 static void server_start(struct server *server, enum manner manner, const char *text)
 {
-	struct sockaddr_in a = {
-		.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 	socklen_t len = sizeof(a);
 
 	*server = (struct server){.manner = manner, .text = text};
@@ -126,9 +125,9 @@ static void server_stop(struct server *server)
 
 static void ask(int id, uint16_t port, const char *path, int timeout_ms, json_t *headers)
 {
-	_cleanup_json_ json_t *request = json_pack("{s:i, s:s, s:i, s:s, s:s, s:i}", "id", id,
-		"address", "127.0.0.1", "port", (int)port, "scheme", "http", "path", path,
-		"timeoutMs", timeout_ms);
+	_cleanup_json_ json_t *request =
+		json_pack("{s:i, s:s, s:i, s:s, s:s, s:i}", "id", id, "address", "127.0.0.1",
+			"port", (int)port, "scheme", "http", "path", path, "timeoutMs", timeout_ms);
 
 	if (headers)
 		json_object_set_new(request, "headers", headers);
