@@ -460,7 +460,6 @@ static bool run_init(struct group *group)
 		group->failure = (struct err){0};
 		set_provisioning(group, "Creating");
 	}
-	init_describe_failure(group, &group->failure);
 	return false;
 }
 
@@ -480,6 +479,7 @@ static void settle(struct group *group)
 
 	for (size_t i = group_first_container(group); i < group->n_containers; i++)
 		all_started = all_started && group->containers[i].started_once;
+	init_describe_failure(group, &group->failure);
 	if (all_started) {
 		group->failure = (struct err){0};
 		set_provisioning(group, "Succeeded");
