@@ -12,7 +12,7 @@ SH = ["/bin/sh", "-c"]
 @pytest.fixture(scope="module")
 def quick(workdir):
     """A Berth that waits for nothing for long, and may be killed."""
-    berth = Berth(workdir / "i", settings={"stop_grace_ms": 500, "restart_backoff_ms": 200})
+    berth = Berth(workdir / "i", settings={"stop_grace_ms": 500, "restart_backoff_ms": 200, "put_wait_ms": 100})
     berth.up()
     yield berth
     berth.up()
@@ -177,7 +177,7 @@ def test_the_state_of_a_mix(quick, registry, rg, policy, codes, expected):
 
 
 def test_sixty_containers(quick, registry, rg):
-    parts = [container(registry, f"c{i}", f"echo I am {i}; sleep 1000", cpu=0.01, memory=0.01) for i in range(60)]
+    parts = [container(registry, f"c{i}", f"echo I am {i}; sleep 1000", cpu=0.01, memory=0.1) for i in range(60)]
     begun = time.monotonic()
     deploy(quick, rg, "g", parts, wait=False)
     running = quick.wait(rg, "g", lambda g: state(g) == "Running", timeout=90)
