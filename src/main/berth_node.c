@@ -20,6 +20,7 @@ struct node {
 	struct volumes *volumes;
 	struct agent *agent;
 	struct proc porter;
+	char *probe_program;
 	struct loop_source *porter_source;
 	/* What the agent borrows. */
 	char *groups_dir, *ns_dir, *socket_path, *domain;
@@ -139,6 +140,7 @@ static int with_agent_config(struct node *node, agent_fn fn, struct err *err)
 	node->groups_dir = config_path(config, "node/groups");
 	node->ns_dir = config_path(config, "node/ns");
 	node->socket_path = config_path(config, "run/link/node.sock");
+	node->probe_program = proc_sibling("berth-probe");
 	node->domain = xasprintf("%s.%s", config->region, config->zone);
 	return fn(node,
 		&(struct agent_config){.loop = node->loop,
@@ -146,6 +148,7 @@ static int with_agent_config(struct node *node, agent_fn fn, struct err *err)
 			.network = node->network,
 			.runtime = node->runtime,
 			.volumes = node->volumes,
+			.probe_program = node->probe_program,
 			.node = "local",
 			.groups_dir = node->groups_dir,
 			.ns_dir = node->ns_dir,
@@ -192,6 +195,7 @@ static void node_stop(struct node *node)
 	loop_free(node->loop);
 	config_free(node->config);
 	free(node->groups_dir);
+	free(node->probe_program);
 	free(node->ns_dir);
 	free(node->socket_path);
 	free(node->domain);

@@ -14,6 +14,7 @@
 #include "base/pool.h"
 #include "base/time.h"
 #include "node/agent/group.h"
+#include "node/agent/prober.h"
 #include "node/agent/session.h"
 #include "node/runtime/exec.h"
 
@@ -31,6 +32,7 @@ struct agent {
 	struct pool *pool;
 	struct link_client *link;
 	struct sessions *sessions;
+	struct probes *probes;
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
@@ -42,6 +44,11 @@ struct agent {
 const struct agent_config *agent_config(const struct agent *agent)
 {
 	return &agent->config;
+}
+
+struct probes *agent_probes(const struct agent *agent)
+{
+	return agent->probes;
 }
 
 bool agent_is_ending(const struct agent *agent)
@@ -266,6 +273,7 @@ static void gone_on_loop(void *arg)
 	loop_cancel(group->timer);
 	while (group->monitors)
 		monitor_remove(group->monitors);
+	probes_forget(group);
 	agent->slots[group->slot] = 0;
 	link_client_send(
 		agent->link, json_pack("{s:s, s:s}", "type", "removed", "uid", group->uid));
@@ -630,6 +638,7 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));
 	agent->link = link_client_new(
 		config->loop, config->socket_path, config->control_uid, hello, &link_ops, agent);
+	agent->probes = probes_new(agent);
 	agent->sessions = sessions_new(agent, agent->link);
 	for (struct group *group = agent->groups; group; group = group->next)
 		group_kick(group);
@@ -672,6 +681,9 @@ void agent_free(struct agent *agent)
 	}
 	sessions_free(agent->sessions);
 	pool_free(agent->pool);
+	for (struct group *group = agent->groups; group; group = group->next)
+		probes_forget(group);
+	probes_free(agent->probes);
 	loop_cancel(agent->log_timer);
 	link_client_free(agent->link);
 	while (agent->groups) {

@@ -31,7 +31,8 @@ struct agent_config {
 	struct network *network;
 	struct runtime *runtime;
 	struct volumes *volumes;
-	const char *node; /* name of this node */
+	const char *probe_program; /* absolute path of berth-probe */
+	const char *node;	   /* name of this node */
 	const char *groups_dir;
 	const char *ns_dir;	 /* of struct network_config */
 	const char *socket_path; /* of control */

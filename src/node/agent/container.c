@@ -185,6 +185,16 @@ static const char **make_env(const struct group *group, const struct image *imag
 	return env;
 }
 
+/* An init container has all that the group has: nothing else runs beside it. */
+static double group_cpu(const struct group *group)
+{
+	double cpu = 0;
+
+	for (size_t i = 0; i < group->spec->n_containers; i++)
+		cpu += group->spec->containers[i].cpu;
+	return cpu;
+}
+
 static int create(struct group *group, struct container *c, const struct container_spec *spec,
 	const struct image *image, struct err *err)
 {
@@ -235,7 +245,7 @@ static int create(struct group *group, struct container *c, const struct contain
 			.uid_base = group_uid_base(group),
 			.cgroup = cgroup,
 			.cpu_limit = spec->cpu_limit,
-			.cpu_request = spec->cpu,
+			.cpu_request = c->init ? group_cpu(group) : spec->cpu,
 			.memory_bytes = spec->memory_limit_bytes,
 			.pids_max = PIDS_MAX,
 			.binds = binds.list,
@@ -315,8 +325,10 @@ static int new_run(struct group *group, struct container *c, const struct contai
 			"What the last run of the container left on the node can't be removed yet.");
 	pthread_mutex_lock(&group->lock);
 	c->run++;
+	memset(c->news, 0, sizeof(c->news));
 	pthread_mutex_unlock(&group->lock);
 	c->phase = CONTAINER_STARTING;
+	c->ready = c->unhealthy = c->asked = false;
 	memcpy(c->hash, spec->hash, sizeof(c->hash));
 	if (c->current.known && str_eq(c->current.state, "Terminated"))
 		c->previous = c->current;
@@ -442,20 +454,29 @@ bool container_observe(struct group *group, struct container *c)
 		detail);
 	c->current.finish_ms = state.finished_ms ? state.finished_ms : time_now_ms();
 	c->current.exit_code = state.exit_code;
+	probes_end(group, c);
 	container_apply_policy(group, c);
 	group_save_state(group, &err);
 	container_clean(group, c);
 	return true;
 }
 
+/* What an init container is for is done once it has succeeded. */
+static enum restart_policy policy_of(const struct group *group, const struct container *c)
+{
+	if (c->init && group->spec->policy == RESTART_ALWAYS)
+		return RESTART_ON_FAILURE;
+	return group->spec->policy;
+}
+
 void container_apply_policy(struct group *group, struct container *c)
 {
-	enum restart_policy policy = group->spec->policy;
+	enum restart_policy policy = policy_of(group, c);
+	bool failed = c->current.exit_code != 0 || c->unhealthy;
 	int64_t ran_ms = c->current.start_ms > 0 ? c->current.finish_ms - c->current.start_ms : 0;
 	char words[64];
 
-	if (policy == RESTART_NEVER ||
-		(policy == RESTART_ON_FAILURE && c->current.exit_code == 0)) {
+	if (policy == RESTART_NEVER || (policy == RESTART_ON_FAILURE && !failed)) {
 		c->phase = CONTAINER_TERMINATED;
 		return;
 	}
@@ -484,6 +505,12 @@ void container_renew(struct container *c)
 	c->started_once = c->restarted = false;
 }
 
+void container_show_waiting(struct container *c, const char *words)
+{
+	if (c->phase == CONTAINER_WAITING)
+		wait_until(c, c->next_start_ms, "Initializing", words);
+}
+
 int container_clean(struct group *group, struct container *c)
 {
 	const struct agent_config *config = agent_config(group->agent);
@@ -510,12 +537,38 @@ void container_ask_stop(struct group *group, struct container *c, const char *wh
 
 	if (c->phase != CONTAINER_RUNNING && c->phase != CONTAINER_STARTING)
 		return;
+	probes_end(group, c);
 	container_id(group, c, id, sizeof(id));
 	events_add(&c->events, "Normal", "Killing", "Killing container with id %s. %s", id, why);
 	/* The first process of a pid namespace never sees a signal that it has no handler for:
 	 * don't wait then. */
 	c->asked = runtime_handles_signal(config->runtime, dir, id, SIGTERM) &&
 		   runtime_signal(config->runtime, id, SIGTERM, NULL) == 0;
+}
+
+void container_end_unhealthy(struct group *group, struct container *c)
+{
+	c->unhealthy = true;
+	container_ask_stop(group, c,
+		policy_of(group, c) == RESTART_NEVER
+			? "Its liveness probe failed."
+			: "Its liveness probe failed; it will be restarted.");
+	c->kill_at_ms = time_mono_ms() + (c->asked ? agent_config(group->agent)->stop_grace_ms : 0);
+}
+
+void container_press(struct group *group, struct container *c)
+{
+	_cleanup_free_ char *cgroup = NULL;
+	int64_t left_ms = c->kill_at_ms - time_mono_ms();
+
+	if (!c->unhealthy || c->phase != CONTAINER_RUNNING)
+		return;
+	if (left_ms > 0) {
+		agent_wake_at(group, time_now_ms() + left_ms);
+		return;
+	}
+	cgroup = container_cgroup(group, c);
+	runtime_kill(agent_config(group->agent)->runtime, cgroup, NULL);
 }
 
 /* Waits until the run has ended. False at the deadline. */

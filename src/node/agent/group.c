@@ -61,6 +61,11 @@ struct container *group_find_container(struct group *group, const char *name)
 	return NULL;
 }
 
+size_t group_first_container(const struct group *group)
+{
+	return group->spec ? group->spec->n_init : 0;
+}
+
 /* Containers keep what is known of them by name; those that the new spec hasn't are the caller's to
  * stop first. */
 void group_set_spec(struct group *group, struct group_spec *spec)
@@ -78,6 +83,7 @@ void group_set_spec(struct group *group, struct group_spec *spec)
 			str_copy(containers[i].name, sizeof(containers[i].name),
 				spec->containers[i].name);
 		}
+		containers[i].init = i < spec->n_init;
 	}
 	for (size_t i = 0; i < group->n_containers; i++)
 		events_clear(&group->containers[i].events);
@@ -185,6 +191,7 @@ static json_t *container_json(const struct container *c)
 	json_object_set_new(json, "pullBackoff", json_integer(c->pull_backoff_ms));
 	json_object_set_new(json, "mountBackoff", json_integer(c->mount_backoff_ms));
 	json_object_set_new(json, "restarted", json_boolean(c->restarted));
+	json_object_set_new(json, "ready", json_boolean(c->ready));
 
 	json_object_set_new(json, "current", view_json(&c->current));
 	json_object_set_new(json, "previous", view_json(&c->previous));
@@ -207,6 +214,7 @@ static void container_load(struct container *c, const json_t *json)
 	c->pull_backoff_ms = json_get_int(json, "pullBackoff", 0);
 	c->mount_backoff_ms = json_get_int(json, "mountBackoff", 0);
 	c->restarted = json_get_bool(json, "restarted", false);
+	c->ready = json_get_bool(json, "ready", false);
 	str_copy(c->hash, sizeof(c->hash), json_get_str(json, "hash", ""));
 	view_load(&c->current, json_object_get(json, "current"));
 	view_load(&c->previous, json_object_get(json, "previous"));
@@ -235,6 +243,7 @@ int group_save_state(struct group *group, struct err *err)
 	json_t *containers = json_array();
 
 	json_put_str(json, "failureMessage", group->failure.message);
+	json_put_str(json, "initHash", group->init_hash);
 	for (size_t i = 0; i < group->n_containers; i++)
 		json_array_append_new(containers, container_json(&group->containers[i]));
 	json_object_set_new(json, "containers", containers);
@@ -286,6 +295,7 @@ int group_load(struct group *group, struct err *err)
 		return r == -ENOENT ? 0 : r;
 	group->runs = json_get_int(state, "runs", 0);
 	group->restarts = json_get_int(state, "restarts", 0);
+	str_copy(group->init_hash, sizeof(group->init_hash), json_get_str(state, "initHash", ""));
 	str_copy(group->provisioning, sizeof(group->provisioning),
 		json_get_str(state, "provisioning", "Pending"));
 	if (json_get_str(state, "failureCode", "")[0])

@@ -43,8 +43,19 @@ struct container_view {
 	char detail[512];
 };
 
+#define PROBE_WORDS_MAX 512
+
+/* What a probe of the current run has said since the round last listened; under group.lock. */
+struct probe_news {
+	bool turned;  /* passing was reached or lost */
+	bool passing; /* by its thresholds */
+	unsigned failures;
+	char words[PROBE_WORDS_MAX]; /* of the last failure */
+};
+
 struct container {
 	char name[64];
+	bool init; /* an init container: runs to its end before the others start */
 	enum container_phase phase;
 	unsigned run; /* of the current or last process; 0: none yet */
 	int64_t restart_count;
@@ -56,8 +67,13 @@ struct container {
 	char hash[SHA256_HEX_MAX];	   /* of the spec that the run was started with */
 	struct container_view current, previous;
 	struct events events;
-	bool asked;	/* SIGTERM was sent and is handled by the program */
-	bool monitored; /* a monitor watches the run's end; under group.lock */
+	bool asked;	     /* SIGTERM was sent and is handled by the program */
+	bool monitored;	     /* a monitor watches the run's end; under group.lock */
+	bool ready;	     /* as its readiness probe has it; kept on disk */
+	bool unhealthy;	     /* its liveness probe failed: it is being ended */
+	int64_t kill_at_ms;  /* monotonic: when it is ended without being asked */
+	unsigned probed_run; /* the run that probes were set on; 0: none */
+	struct probe_news news[PROBE_KINDS];
 };
 
 /* Watches one conmon on the loop's thread. */
@@ -86,11 +102,13 @@ struct group {
 	struct group_spec *spec;
 	struct container *containers; /* as spec->containers, by index */
 	size_t n_containers;
-	int64_t runs, restarts; /* what was carried out of spec's */
+	int64_t runs, restarts;		/* what was carried out of spec's */
+	char init_hash[SHA256_HEX_MAX]; /* of the init containers that were run */
 	char provisioning[16];
 	struct err failure; /* why provisioning failed; unset otherwise */
 	struct events events;
 	bool sandbox_up;
+	bool open;	   /* to traffic from outside, while the sandbox is up */
 	bool spec_unsaved; /* spec.json could not be written: nothing may be made */
 	bool fresh;	   /* taken up from disk and not looked over yet */
 
@@ -99,6 +117,8 @@ struct group {
 	struct loop_timer *timer;
 	int64_t timer_at_ms; /* realtime */
 	struct monitor *monitors;
+	struct prober *probers;
+	unsigned probes_under_way[2]; /* HTTP, exec */
 	struct group *next;
 };
 
@@ -113,6 +133,8 @@ bool group_knows_newer(const struct group *group, int64_t generation);
 /* Removes what there is of a group whose spec can't be read. */
 int group_remove_unread(struct group *group, struct err *err);
 struct container *group_find_container(struct group *group, const char *name);
+/* The containers but for the init containers: [group_first_container(), n_containers). */
+size_t group_first_container(const struct group *group);
 
 /* Writes state.json / spec.json. */
 int group_save_state(struct group *group, struct err *err);
@@ -144,6 +166,31 @@ void container_stop(struct group *group, struct container *c, int64_t deadline_m
 int container_clean(struct group *group, struct container *c);
 /* Before the first run, and again after an update or a restart. */
 void container_renew(struct container *c);
+/* Shows what a container that has no process waits for. */
+void container_show_waiting(struct container *c, const char *words);
+/* Its liveness probe failed: asks the run to end, and ends it when it hasn't in time. Doesn't wait;
+ * the end is noticed as any other, and counts as a failure. Call container_press() in each round
+ * until then. */
+void container_end_unhealthy(struct group *group, struct container *c);
+void container_press(struct group *group, struct container *c);
+
+/* init.c: the init containers, one after the other before the others. */
+enum init_phase { INIT_RUNNING, INIT_DONE, INIT_FAILED };
+/* *ret_current: the one that runs, comes next, or failed for good; may be NULL. */
+enum init_phase group_init_phase(const struct group *group, size_t *ret_current);
+/* Why the deployment failed, when an init container did for good. */
+void init_describe_failure(const struct group *group, struct err *ret);
+
+/* probe.c: the round's side of probes. */
+/* Takes note of what they said: events, readiness, and the end of what isn't well. */
+void probes_hear(struct group *group);
+/* Sets probes on the runs that lack them, and takes them from those that ended. */
+void probes_follow(struct group *group);
+void probes_end(struct group *group, struct container *c);
+/* Whether traffic from outside may come in. */
+bool group_is_ready(const struct group *group);
+/* The loop's side: frees what the group has of them. */
+void probes_forget(struct group *group);
 
 /* agent.c: for the round. */
 const struct agent_config *agent_config(const struct agent *agent);
@@ -153,6 +200,7 @@ void agent_watch(struct group *group, struct container *c); /* wakes the group w
 void agent_wake_at(struct group *group,
 	int64_t realtime_ms); /* of several the earliest; each round asks anew */
 bool agent_is_ending(const struct agent *agent);
+struct probes *agent_probes(const struct agent *agent);
 void agent_start_slot(
 	struct agent *agent, bool take); /* bounds how many containers are made at once */
 void agent_group_gone(

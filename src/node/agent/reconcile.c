@@ -54,8 +54,10 @@ static int write_etc(const struct group *group, struct err *err)
 	_cleanup_free_ char *hosts = xasprintf(
 		"127.0.0.1\tlocalhost\n::1\tlocalhost\n%s\t%s\n", spec->address, spec->hostname);
 	_cleanup_free_ char *hostname = xasprintf("%s\n", spec->hostname);
-	_cleanup_free_ char *resolv = xasprintf("search %s\nnameserver %s\n", config->domain,
-		network_gateway(config->network, spec->public_address));
+	_cleanup_free_ char *resolv =
+		spec->dns ? spec_dns_text(spec->dns)
+			  : xasprintf("search %s\nnameserver %s\n", config->domain,
+				    network_gateway(config->network, spec->public_address));
 	int r;
 
 	r = write_file(group, "hosts", hosts, err);
@@ -87,11 +89,30 @@ static int sandbox_up(struct group *group, struct err *err)
 	if (r == 0)
 		r = network_sandbox_up(config->network, &sandbox, err);
 	if (r == 0)
-		r = network_sandbox_open(config->network, &sandbox, true, err);
+		r = network_sandbox_open(config->network, &sandbox, group_is_ready(group), err);
 	if (r < 0)
 		return r;
 	group->sandbox_up = true;
+	group->open = group_is_ready(group);
 	return 0;
+}
+
+/* Opens a group that became ready, closes one that is so no more. Connections that are there stay,
+ * as in Kubernetes. */
+static void apply_readiness(struct group *group)
+{
+	struct network_sandbox sandbox = sandbox_of(group);
+	bool ready = group_is_ready(group);
+	struct err err = {0};
+
+	if (!group->sandbox_up || group->open == ready)
+		return;
+	if (network_sandbox_open(agent_config(group->agent)->network, &sandbox, ready, &err) < 0) {
+		log_error("group %s: %s", group->uid, err.message);
+		agent_wake_at(group, time_now_ms() + 1000);
+		return;
+	}
+	group->open = ready;
 }
 
 static int sandbox_remove(struct group *group, struct err *err)
@@ -226,14 +247,26 @@ static void stop_dropped(struct group *group, const struct group_spec *next)
 	}
 }
 
-/* Closes the ports of the old spec when the new one has others; sandbox_up() opens those. */
+static bool same_part(const struct group *group, const struct group_spec *next, const char *key)
+{
+	const json_t *was = json_object_get(group->spec->json, key);
+	const json_t *is = json_object_get(next->json, key);
+
+	return was && is ? json_equal(was, is) : was == is;
+}
+
+/* Closes the ports of the old spec when the new one has others; sandbox_up() opens those. Files
+ * that other name servers are written to are made there, too: runs that are there keep theirs. */
 static void close_changed_ports(struct group *group, const struct group_spec *next)
 {
 	struct network_sandbox sandbox;
 	struct err err = {0};
 
-	if (!group->sandbox_up || json_equal(json_get_arr(group->spec->json, "ports"),
-					  json_get_arr(next->json, "ports")))
+	if (!group->sandbox_up)
+		return;
+	if (!same_part(group, next, "dns"))
+		group->sandbox_up = false;
+	if (same_part(group, next, "ports"))
 		return;
 	sandbox = sandbox_of(group);
 	if (network_sandbox_open(agent_config(group->agent)->network, &sandbox, false, &err) < 0)
@@ -296,7 +329,22 @@ static void forget_runs(struct group *group)
 	group->failure = (struct err){0};
 }
 
-/* A start after a stop is a new deployment; a restart runs the same one again, in place. */
+/* The same deployment again, in place: address and volumes stay. */
+static void run_again(struct group *group, const char *why)
+{
+	stop_containers(group, why);
+	for (size_t i = 0; i < group->n_containers; i++) {
+		struct container *c = &group->containers[i];
+
+		c->restart_count += c->started_once;
+		container_renew(c);
+	}
+	group->failure = (struct err){0};
+	set_provisioning(group, "Creating");
+}
+
+/* A start after a stop is a new deployment; a restart runs the same one again, and so does a change
+ * of the init containers, whose work the containers stand on. */
 static void apply_counters(struct group *group)
 {
 	const struct group_spec *spec = group->spec;
@@ -307,23 +355,18 @@ static void apply_counters(struct group *group)
 		forget_runs(group);
 		set_provisioning(group, "Pending");
 	} else if (group->restarts != spec->restarts) {
-		stop_containers(group, "The group is restarted.");
-		for (size_t i = 0; i < group->n_containers; i++) {
-			struct container *c = &group->containers[i];
-
-			c->restart_count += c->started_once;
-			container_renew(c);
-		}
-		group->failure = (struct err){0};
-		set_provisioning(group, "Creating");
+		run_again(group, "The group is restarted.");
+	} else if (!str_eq(group->init_hash, spec->init_hash)) {
+		run_again(group, "The definition of the init containers changed.");
 	}
+	str_copy(group->init_hash, sizeof(group->init_hash), spec->init_hash);
 	group->runs = spec->runs;
 	group->restarts = spec->restarts;
 }
 
 static bool is_changed(const struct group *group, size_t i)
 {
-	return group->containers[i].run > 0 &&
+	return group->containers[i].run > 0 && i >= group_first_container(group) &&
 	       !str_eq(group->containers[i].hash, group->spec->containers[i].hash);
 }
 
@@ -338,6 +381,8 @@ static void apply_changes(struct group *group)
 		if (c->phase != CONTAINER_WAITING)
 			stop_one(group, c, "Its definition changed.");
 		container_renew(c);
+		/* What waits for its image now waits as long as any other. */
+		memcpy(c->hash, group->spec->containers[i].hash, sizeof(c->hash));
 		group->failure = (struct err){0};
 		set_provisioning(group, "Creating");
 	}
@@ -366,37 +411,65 @@ static bool is_due(struct group *group, const struct container *c)
 	return false;
 }
 
+/* False when a spec or a removal came in between. */
+static bool start_one(struct group *group, size_t i)
+{
+	struct container *c = &group->containers[i];
+	bool pull = group->spec->always_pull && !c->started_once;
+	struct err err = {0};
+	int r;
+
+	if (c->phase == CONTAINER_RUNNING || c->phase == CONTAINER_TERMINATED)
+		return true;
+	if (c->phase == CONTAINER_WAITING && !is_due(group, c))
+		return true;
+	if (interrupted(group))
+		return false;
+	r = container_start(group, c, &group->spec->containers[i], pull, &err);
+	if (r == -ECANCELED)
+		return false;
+	if (r == 0)
+		return true;
+	group->failure = err;
+	/* crun's own sentence doesn't say which container it is about; an image's names the
+	 * image. */
+	if (str_eq(err.code, "ContainerCreateFailed"))
+		err_set(&group->failure, r, err.code, "The container '%s' could not be started: %s",
+			c->name, err.message);
+	if (c->phase == CONTAINER_WAITING)
+		agent_wake_at(group, c->next_start_ms);
+	return true;
+}
+
+/* True when the containers may start. An init container's end wakes the group for the next one. */
+static bool run_init(struct group *group)
+{
+	_cleanup_free_ char *words = NULL;
+	size_t i;
+
+	if (group_init_phase(group, &i) == INIT_DONE)
+		return true;
+	words = xasprintf(
+		"the init container '%s' has to succeed first", group->containers[i].name);
+	for (size_t j = group_first_container(group); j < group->n_containers; j++)
+		container_show_waiting(&group->containers[j], words);
+	if (group_init_phase(group, &i) == INIT_RUNNING)
+		start_one(group, i);
+	/* What kept it from starting is over. */
+	if (group->containers[i].phase == CONTAINER_RUNNING) {
+		group->failure = (struct err){0};
+		set_provisioning(group, "Creating");
+	}
+	return false;
+}
+
 static void start_containers(struct group *group)
 {
-	bool restart_pull = group->spec->always_pull;
-
-	for (size_t i = 0; i < group->n_containers; i++) {
-		struct container *c = &group->containers[i];
-		const struct container_spec *spec = &group->spec->containers[i];
-		struct err err = {0};
-		int r;
-
-		if (c->phase == CONTAINER_RUNNING || c->phase == CONTAINER_TERMINATED)
-			continue;
-		if (c->phase == CONTAINER_WAITING && !is_due(group, c))
-			continue;
-		if (interrupted(group))
+	if (!run_init(group))
+		return;
+	for (size_t i = group_first_container(group); i < group->n_containers; i++)
+		if (!start_one(group, i))
 			return;
-		r = container_start(group, c, spec, restart_pull && !c->started_once, &err);
-		if (r == -ECANCELED)
-			return;
-		if (r == 0)
-			continue;
-		group->failure = err;
-		/* crun's own sentence doesn't say which container it is about; an image's names the
-		 * image. */
-		if (str_eq(err.code, "ContainerCreateFailed"))
-			err_set(&group->failure, r, err.code,
-				"The container '%s' could not be started: %s", c->name,
-				err.message);
-		if (c->phase == CONTAINER_WAITING)
-			agent_wake_at(group, c->next_start_ms);
-	}
 }
 
 /* Every container has run: the deployment is done, whatever becomes of them. */
@@ -404,8 +477,9 @@ static void settle(struct group *group)
 {
 	bool all_started = true;
 
-	for (size_t i = 0; i < group->n_containers; i++)
+	for (size_t i = group_first_container(group); i < group->n_containers; i++)
 		all_started = all_started && group->containers[i].started_once;
+	init_describe_failure(group, &group->failure);
 	if (all_started) {
 		group->failure = (struct err){0};
 		set_provisioning(group, "Succeeded");
@@ -416,6 +490,8 @@ static void settle(struct group *group)
 
 static bool all_ended(const struct group *group)
 {
+	if (group_init_phase(group, NULL) == INIT_FAILED)
+		return true;
 	for (size_t i = 0; i < group->n_containers; i++)
 		if (group->containers[i].phase != CONTAINER_TERMINATED)
 			return false;
@@ -428,6 +504,7 @@ static void run_group(struct group *group)
 
 	apply_counters(group);
 	apply_changes(group);
+	probes_hear(group);
 	if (str_eq(group->provisioning, "Pending"))
 		set_provisioning(group, "Creating");
 	if (!all_ended(group)) {
@@ -443,6 +520,7 @@ static void run_group(struct group *group)
 		}
 	}
 	settle(group);
+	apply_readiness(group);
 	/* What only a running group needs is given back at the end; the address stays. */
 	if (all_ended(group) && (group->sandbox_up || group->fresh))
 		sandbox_down(group);
@@ -482,7 +560,8 @@ static int remove_group(struct group *group)
 /* After a kill -9: what an ended run left behind goes; runs that live on are watched again. */
 static void look_over(struct group *group)
 {
-	bool anew = group->runs != group->spec->runs || group->restarts != group->spec->restarts;
+	bool anew = group->runs != group->spec->runs || group->restarts != group->spec->restarts ||
+		    !str_eq(group->init_hash, group->spec->init_hash);
 	struct err err = {0};
 
 	if (group->fresh && remove_containers(group, true, &err) < 0)
@@ -536,7 +615,9 @@ int group_reconcile(struct group *group)
 			return 0;
 		}
 	}
-	if (group->spec)
+	if (group->spec) {
 		reconcile_spec(group);
+		probes_follow(group);
+	}
 	return 0;
 }

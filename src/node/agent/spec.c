@@ -63,7 +63,7 @@ static int parse_resources(const json_t *json, struct container_spec *c, struct 
 	return 0;
 }
 
-static int parse_container(const json_t *json, const struct group_spec *spec,
+static int parse_container(const json_t *json, const struct group_spec *spec, bool init,
 	struct container_spec *c, struct err *err)
 {
 	int r;
@@ -77,27 +77,57 @@ static int parse_container(const json_t *json, const struct group_spec *spec,
 	c->command = parse_command(json_get_arr(json, "command"));
 	c->env = parse_env(json_get_arr(json, "env"));
 	r = spec_parse_mounts(json, spec, c, err);
+	if (r < 0 || init)
+		return r;
+	r = probe_spec_parse(
+		json_object_get(json, "livenessProbe"), err, &c->probes[PROBE_LIVENESS]);
+	if (r == 0)
+		r = probe_spec_parse(
+			json_object_get(json, "readinessProbe"), err, &c->probes[PROBE_READINESS]);
 	return r < 0 ? r : parse_resources(json, c, err);
 }
 
-static int parse_containers(const json_t *array, struct group_spec *spec, struct err *err)
+static int parse_list(const json_t *array, bool init, struct group_spec *spec, struct err *err)
 {
-	size_t i, n = json_array_size(array);
-	json_t *json;
+	const json_t *json;
+	size_t i;
+	int r;
+
+	json_array_foreach (array, i, json) {
+		struct container_spec *c = &spec->containers[spec->n_containers++];
+
+		r = parse_container(json, spec, init, c, err);
+		if (r < 0)
+			return r;
+		for (struct container_spec *other = spec->containers; other < c; other++)
+			if (str_eq(other->name, c->name))
+				return bad(err, "containers[].name");
+	}
+	return 0;
+}
+
+static int parse_containers(const json_t *json, struct group_spec *spec, struct err *err)
+{
+	const json_t *init = json_get_arr(json, "initContainers");
+	const json_t *containers = json_get_arr(json, "containers");
+	size_t n_init = json_array_size(init), n = json_array_size(containers);
+	char hashes[SPEC_INIT_CONTAINERS_MAX * SHA256_HEX_MAX];
 	int r;
 
 	if (n < 1 || n > SPEC_CONTAINERS_MAX)
 		return bad(err, "containers");
-	spec->containers = xcalloc(n, sizeof(*spec->containers));
-	spec->n_containers = n;
-	json_array_foreach (array, i, json) {
-		r = parse_container(json, spec, &spec->containers[i], err);
-		if (r < 0)
-			return r;
-		for (size_t j = 0; j < i; j++)
-			if (str_eq(spec->containers[j].name, spec->containers[i].name))
-				return bad(err, "containers[].name");
-	}
+	if (n_init > SPEC_INIT_CONTAINERS_MAX)
+		return bad(err, "initContainers");
+	spec->containers = xcalloc(n_init + n, sizeof(*spec->containers));
+	spec->n_init = n_init;
+	r = parse_list(init, true, spec, err);
+	if (r == 0)
+		r = parse_list(containers, false, spec, err);
+	if (r < 0 || n_init == 0)
+		return r;
+	for (size_t i = 0; i < n_init; i++)
+		memcpy(hashes + i * SHA256_HEX_MAX, spec->containers[i].hash, SHA256_HEX_MAX);
+	sha256_hex(hashes, n_init * SHA256_HEX_MAX, spec->init_hash);
 	return 0;
 }
 
@@ -168,7 +198,11 @@ int group_spec_parse(json_t *json, int64_t generation, struct err *err, struct g
 	r = spec_parse_volumes(json_get_arr(json, "volumes"), spec, err);
 	if (r < 0)
 		return r;
-	r = parse_containers(json_get_arr(json, "containers"), spec, err);
+	r = parse_containers(json, spec, err);
+	if (r < 0)
+		return r;
+	spec->dns = json_get_obj(json, "dns");
+	r = spec_dns_check(spec->dns, err);
 	if (r < 0)
 		return r;
 	*ret = take_ptr(spec);
@@ -182,6 +216,8 @@ void group_spec_free(struct group_spec *spec)
 	for (size_t i = 0; i < spec->n_containers; i++) {
 		struct container_spec *c = &spec->containers[i];
 
+		probe_spec_free(c->probes[PROBE_LIVENESS]);
+		probe_spec_free(c->probes[PROBE_READINESS]);
 		free(c->command);
 		for (char **env = c->env; env && *env; env++)
 			free(*env);

@@ -58,14 +58,19 @@ static json_t *container_status(const struct container *c)
  * with 0. */
 static const char *group_state(const struct group *group)
 {
+	enum init_phase init = group_init_phase(group, NULL);
 	bool ended = true, failed = false, started = true;
 
 	if (group->spec->stopped)
 		return group->sandbox_up ? "Running" : "Stopped";
-	for (size_t i = 0; i < group->n_containers; i++) {
+	if (init != INIT_DONE)
+		return init == INIT_FAILED ? "Failed" : "Pending";
+	for (size_t i = group_first_container(group); i < group->n_containers; i++) {
 		const struct container *c = &group->containers[i];
 
-		started = started && c->started_once;
+		/* One that could not be started and isn't tried again leaves the others as they
+		 * are. */
+		started = started && (c->started_once || c->phase == CONTAINER_TERMINATED);
 		ended = ended && c->phase == CONTAINER_TERMINATED;
 		failed = failed || (c->phase == CONTAINER_TERMINATED && c->current.exit_code != 0);
 	}
@@ -76,16 +81,17 @@ static const char *group_state(const struct group *group)
 
 json_t *group_status(const struct group *group)
 {
-	json_t *containers = json_array();
+	json_t *containers = json_array(), *init = json_array();
 	json_t *status;
 
 	for (size_t i = 0; i < group->n_containers; i++)
-		json_array_append_new(containers, container_status(&group->containers[i]));
-	status = json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:o}", "generation",
+		json_array_append_new(group->containers[i].init ? init : containers,
+			container_status(&group->containers[i]));
+	status = json_pack("{s:I, s:I, s:I, s:s, s:s, s:o, s:o, s:o}", "generation",
 		(json_int_t)group->spec->generation, "runs", (json_int_t)group->runs, "restarts",
 		(json_int_t)group->restarts, "provisioningState", group->provisioning, "state",
-		group_state(group), "events", events_status(&group->events), "containers",
-		containers);
+		group_state(group), "events", events_status(&group->events), "initContainers", init,
+		"containers", containers);
 	if (err_is_set(&group->failure)) {
 		json_t *error = json_pack("{s:s}", "code", group->failure.code);
 

@@ -207,6 +207,13 @@ int namespace_ensure(
 	return 0;
 }
 
+int namespace_open(const char *ns_dir, const char *uid)
+{
+	_cleanup_free_ char *net = pin_path(ns_dir, uid, "net");
+
+	return pin_open(net);
+}
+
 int namespace_run(int net_fd, int (*fn)(void *arg), void *arg)
 {
 	_cleanup_fd_ int own = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);

@@ -69,6 +69,11 @@ int network_sandbox_open(
 int network_sandbox_down(
 	struct network *network, const char *uid, const char *address, struct err *err);
 
+/* A TCP socket (IPv4, non-blocking) of the sandbox's network: what connects with it comes from the
+ * sandbox itself, and the firewall sees nothing of it. A descriptor, -ENOENT without such a
+ * sandbox, -errno. Doesn't block. Thread-safe. */
+int network_sandbox_socket(struct network *network, const char *uid);
+
 /* uids of all sandboxes of this instance that exist in part: pins, veths. NULL-terminated array of
  * strings, owned. */
 int network_sandbox_list(struct network *network, struct err *err, char ***ret_uids);

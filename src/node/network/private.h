@@ -36,6 +36,9 @@ int namespace_ensure(
 	const char *ns_dir, const char *uid, uint32_t uid_base, struct err *err, int *ret_net);
 int namespace_remove(const char *ns_dir, const char *uid, struct err *err);
 
+/* A descriptor of the group's network namespace, -ENOENT or -errno. */
+int namespace_open(const char *ns_dir, const char *uid);
+
 /* Runs fn on this thread inside the network namespace. fn must not start threads. Its result, or
  * -errno. */
 int namespace_run(int net_fd, int (*fn)(void *arg), void *arg);

@@ -319,6 +319,20 @@ int network_sandbox_open(
 	return 0;
 }
 
+static int make_socket(void *arg)
+{
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int network_sandbox_socket(struct network *network, const char *uid)
+{
+	_cleanup_fd_ int net = uuid_is_valid(uid) ? namespace_open(network->ns_dir, uid) : -EINVAL;
+
+	return net < 0 ? net : namespace_run(net, make_socket, NULL);
+}
+
 /* Nothing of the address may be left when it is given to another group. */
 static int forget_address(
 	struct network *network, struct nl *route, struct nl *netfilter, struct in_addr address)

@@ -21,9 +21,25 @@ int container_find(struct arm_request *request, struct err *err, struct group *g
 		i, container)
 		if (str_eq_nocase(json_get_str(container, "name", ""), name))
 			return 0;
+	json_array_foreach (
+		json_path(group->record, "document", "properties", "initContainers", NULL), i,
+		container)
+		if (str_eq_nocase(json_get_str(container, "name", ""), name))
+			return 0;
 	return err_set(err, -ENOENT, "ContainerNotFound",
 		"The container '%.80s' was not found in container group '%s'.", name,
 		json_get_str(group->record, "name", ""));
+}
+
+static bool has_log(const json_t *container, const char *name)
+{
+	const json_t *view = json_get_obj(container, "instanceView");
+	const json_t *current = json_get_obj(view, "currentState");
+
+	/* One that waits to be started again has the log of its last run. */
+	return str_eq_nocase(json_get_str(container, "name", ""), name) && current &&
+	       (!str_eq(json_get_str(current, "state", ""), "Waiting") ||
+		       json_get_obj(view, "previousState"));
 }
 
 /* A container that never ran has no log, and a client should hear that and not an empty text. */
@@ -33,16 +49,12 @@ int container_check_started(struct arm_request *request, const struct group *gro
 	const json_t *container;
 	size_t i;
 
-	json_array_foreach (json_get_arr(group->status, "containers"), i, container) {
-		const json_t *view = json_get_obj(container, "instanceView");
-		const json_t *current = json_get_obj(view, "currentState");
-
-		/* One that waits to be started again has the log of its last run. */
-		if (str_eq_nocase(json_get_str(container, "name", ""), name) && current &&
-			(!str_eq(json_get_str(current, "state", ""), "Waiting") ||
-				json_get_obj(view, "previousState")))
+	json_array_foreach (json_get_arr(group->status, "containers"), i, container)
+		if (has_log(container, name))
 			return 0;
-	}
+	json_array_foreach (json_get_arr(group->status, "initContainers"), i, container)
+		if (has_log(container, name))
+			return 0;
 	return err_set(err, -EAGAIN, "ContainerLogNotAvailable",
 		"The container '%s' in container group '%s' has not started yet: there is no log.",
 		name, json_get_str(group->record, "name", ""));
