@@ -210,7 +210,7 @@ int cage_git(const struct job_limits *limits)
 		{RLIMIT_NPROC, 64},
 		{RLIMIT_FSIZE, limits->bytes},
 		{RLIMIT_CPU, limits->seconds},
-		{RLIMIT_AS, (rlim_t)2 << 30},
+		{RLIMIT_AS, (rlim_t)1 << 30},
 	};
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct none[2] = {{0}};

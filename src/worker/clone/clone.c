@@ -98,5 +98,11 @@ int clone_run(struct git *git, struct err *err, char ret_commit[65])
 	if (r < 0)
 		return r;
 	read_commit(git, dir, ret_commit);
+	/* To git, any page of a web server that answers everything with 200 is such a repository.
+	 */
+	if (!ret_commit[0])
+		return err_set(err, -ENODATA, "RepositoryUnusable",
+			"The repository '%s' is empty, or the URL does not lead to a git repository.",
+			git->job->url);
 	return 0;
 }

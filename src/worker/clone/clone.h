@@ -3,5 +3,5 @@
 
 #include "worker/clone/git.h"
 
-/* ret_commit: hex of what is checked out, "" for an empty repository. */
+/* ret_commit: hex of what is checked out. */
 int clone_run(struct git *git, struct err *err, char ret_commit[65]);

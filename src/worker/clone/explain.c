@@ -13,6 +13,8 @@ static const struct {
 	{"No space left on device", -ENOSPC, "RepositoryTooLarge", NULL},
 	{"Disk quota exceeded", -ENOSPC, "RepositoryTooLarge", NULL},
 	{"File too large", -ENOSPC, "RepositoryTooLarge", NULL},
+	{"ut of memory", -ENOSPC, "RepositoryTooLarge", NULL},
+	{"annot allocate memory", -ENOSPC, "RepositoryTooLarge", NULL},
 	{"could not read Username", -EACCES, "RepositoryAuthenticationFailed",
 		"The repository isn't there, or its server wants a user and a password"},
 	{"could not read Password", -EACCES, "RepositoryAuthenticationFailed",
@@ -53,6 +55,7 @@ static const struct {
 	{"invalid reference", -ENODATA, "RevisionNotFound", NULL},
 	{"did not match any file", -ENODATA, "RevisionNotFound", NULL},
 	{"is not a commit", -ENODATA, "RevisionNotFound", NULL},
+	{"is not a tree", -ENODATA, "RevisionNotFound", NULL},
 	{"not a tree object", -ENODATA, "RevisionNotFound", NULL},
 	{"unable to read tree", -ENODATA, "RevisionNotFound", NULL},
 	{"unable to parse object", -ENODATA, "RevisionNotFound", NULL},
@@ -99,7 +102,7 @@ static int say(const struct job *job, size_t i, const char *line, struct err *er
 
 	if (r == -ENOSPC)
 		return err_set(err, r, table[i].code,
-			"The repository is too large: with its files it needs more than the %llu MiB, or more than the number of files, that the volume can hold.",
+			"The repository is too large: with its files it needs more than the %llu MiB, the number of files or the memory that a gitRepo volume may take.",
 			(unsigned long long)(job->limits.bytes >> 20));
 	if (r == -ENODATA)
 		return err_set(err, r, table[i].code,

@@ -13,7 +13,7 @@ enum {
 	PAIRS_MAX = 8,
 	CHUNK = 65536,
 	CONNECT_MS = 10000,
-	FIRST_BYTE_MS = 30000, /* a TLS server answers the first message at once */
+	FIRST_BYTE_MS = 20000, /* a TLS server answers the first message at once */
 };
 
 /* Bytes on their way in one direction. */
@@ -235,7 +235,7 @@ static void pump(struct relay *relay, struct pair *pair)
 	}
 	if (relay->received > relay->job->limits.bytes) {
 		err_set(&relay->trouble, -EFBIG, "RepositoryTooLarge",
-			"The repository is too large: its server sent more than the %llu MiB that the volume can hold.",
+			"The repository is too large: its server sent more than the %llu MiB that a gitRepo volume may take.",
 			(unsigned long long)(relay->job->limits.bytes >> 20));
 		pair_close(pair);
 	} else if (down < 0 || (pair->up.shut && pair->down.shut)) {
