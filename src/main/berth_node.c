@@ -74,7 +74,8 @@ static int open_volumes(struct node *node, struct err *err)
 			.azure_files = config->azure_files_server,
 			.ca_file = config->repository_ca[0] ? config->repository_ca : NULL,
 			.allow_loopback = config->repository_loopback,
-			.empty_dir_max_bytes = (uint64_t)config->empty_dir_max_mib << 20},
+			.empty_dir_max_bytes = (uint64_t)config->empty_dir_max_mib << 20,
+			.git_repo_max_bytes = (uint64_t)config->git_repo_max_mib << 20},
 		err, &node->volumes);
 }
 

@@ -3,7 +3,7 @@
 #include <sys/mount.h>
 
 #include "node/image/image.h"
-#include "node/image/userns.h"
+#include "node/spawn/userns.h"
 #include "node/image/view.h"
 
 #define VIEWS_MAX 512

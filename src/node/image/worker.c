@@ -1,4 +1,5 @@
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/pidfd.h>
@@ -6,12 +7,16 @@
 #include "base/json.h"
 #include "base/time.h"
 #include "node/image/worker.h"
+#include "node/spawn/spawn.h"
 
 /* A worker bounds its own transfers; this is for one that hangs or lies. */
 #define RUN_MAX_MS (2 * 3600 * 1000LL)
 #define CANCEL_GRACE_MS 2000
 #define END_GRACE_MS 5000
 #define TAIL_MAX 2048
+
+/* To write layers as their tar files say. */
+static const int kept_caps[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP};
 
 struct session {
 	const struct worker_run *run;
@@ -196,6 +201,14 @@ int worker_run(struct image_store *store, const struct worker_run *run, struct e
 	struct session session = {
 		.run = run, .lines = BUF_MAX(WORKER_LINE_MAX), .tail = BUF_MAX(TAIL_MAX)};
 	int fds[WORKER_FDS_MAX];
+	const struct worker_spec spec = {.name = "berth-pull",
+		.program_fd = store->worker_fd,
+		.fds = fds,
+		.n_fds = run->archive_fd >= 0 ? 5 : 4,
+		.cwd = 3,
+		.uid_base = IMAGE_STORE_UID,
+		.caps = kept_caps,
+		.n_caps = ARRAY_SIZE(kept_caps)};
 	int r, status;
 
 	if (job < 0)
@@ -210,8 +223,7 @@ int worker_run(struct image_store *store, const struct worker_run *run, struct e
 	fds[2] = log_write;
 	fds[3] = store->fd;
 	fds[4] = run->archive_fd;
-	r = worker_spawn(
-		store->worker_fd, fds, run->archive_fd >= 0 ? 5 : 4, err, &session.process);
+	r = worker_spawn(&spec, err, &session.process);
 	if (r < 0)
 		return r;
 	out_write = fd_close(out_write);

@@ -19,14 +19,3 @@ struct worker_run {
 /* Blocking. The worker dies with the calling thread. *ret is the "done" line. */
 int worker_run(struct image_store *store, const struct worker_run *run, struct err *err,
 	struct worker_line *ret);
-
-/* The worker's process, spawn.c: descriptors 0 to 4 in this order. */
-struct worker_process {
-	pid_t pid;
-	int pidfd;
-};
-#define WORKER_FDS_MAX 5
-int worker_spawn(
-	int program_fd, const int *fds, size_t n_fds, struct err *err, struct worker_process *ret);
-/* Exit code or 128 + signal. */
-int worker_reap(struct worker_process *process);

@@ -233,7 +233,8 @@ int emptydir_up(const struct volumes *volumes, const char *dir, const struct vol
 {
 	_cleanup_fd_ int fd = volume_open_dir(dir, err);
 	_cleanup_fd_ int mnt = -EBADF;
-	uint64_t most = volumes->config.empty_dir_max_bytes;
+	uint64_t most = spec->kind == VOLUME_GIT_REPO ? volumes->config.git_repo_max_bytes
+						      : volumes->config.empty_dir_max_bytes;
 	uint64_t size = spec->size_bytes ? MIN(spec->size_bytes, most) : most;
 
 	if (fd < 0)

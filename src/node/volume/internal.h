@@ -11,6 +11,7 @@ struct volumes {
 	struct volumes_config config; /* strings owned */
 };
 
+/* Also the place of a gitRepo. */
 int emptydir_up(const struct volumes *volumes, const char *dir, const struct volume_group *group,
 	const struct volume_spec *spec, struct err *err);
 /* secret and configMap */

@@ -28,6 +28,7 @@ int volumes_open(const struct volumes_config *config, struct err *err, struct vo
 		.ca_file = config->ca_file ? xstrdup(config->ca_file) : NULL,
 		.allow_loopback = config->allow_loopback,
 		.empty_dir_max_bytes = config->empty_dir_max_bytes,
+		.git_repo_max_bytes = config->git_repo_max_bytes,
 	};
 	*ret = volumes;
 	return 0;

@@ -29,6 +29,7 @@ struct volumes_config {
 	const char *ca_file;	 /* PEM of authorities to trust besides the system's; NULL: none */
 	bool allow_loopback;	 /* repositories may be on this machine's loopback */
 	uint64_t empty_dir_max_bytes; /* of an emptyDir that doesn't say, and the most for others */
+	uint64_t git_repo_max_bytes;  /* what a gitRepo holds, with what containers write to it */
 };
 
 int volumes_open(const struct volumes_config *config, struct err *err, struct volumes **ret);

@@ -8,16 +8,7 @@
 #include <jansson.h>
 
 #include "base/base.h"
-
-/* Ordered: a server of one class may send us to those that come before it, or are the same. */
-enum address_class {
-	ADDRESS_PUBLIC,
-	ADDRESS_PRIVATE, /* RFC 1918, RFC 6598, unique local */
-	ADDRESS_LOOPBACK,
-	ADDRESS_FORBIDDEN, /* link-local (cloud metadata), multicast, unspecified, unreadable */
-};
-
-enum address_class address_class(const char *numeric);
+#include "http/address.h"
 
 struct origin {
 	char scheme[8]; /* "https", "http" */

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 
 #include "base/file.h"
-#include "node/image/userns.h"
+#include "node/spawn/userns.h"
 
 int userns_write_maps(pid_t pid, uint32_t inside, uint32_t outside)
 {

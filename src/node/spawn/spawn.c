@@ -12,8 +12,8 @@
 #include <sys/wait.h>
 
 #include "base/proc.h"
-#include "node/image/userns.h"
-#include "node/image/worker.h"
+#include "node/spawn/spawn.h"
+#include "node/spawn/userns.h"
 
 /* base/proc can't do this one: the id maps are written by the parent between clone and exec, and
  * the child is process 1 of a pid namespace. Between the two the child calls only what is
@@ -23,8 +23,6 @@
 
 static const char *const passed_env[] = {"http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY",
 	"HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR"};
-
-static const int kept_caps[] = {CAP_CHOWN, CAP_DAC_OVERRIDE, CAP_FOWNER, CAP_FSETID, CAP_SETFCAP};
 
 /* Address space is not bounded under a sanitizer, which reserves terabytes. */
 static const struct {
@@ -41,9 +39,8 @@ static const struct {
 };
 
 struct child {
+	const struct worker_spec *spec;
 	int program_fd;
-	int fds[WORKER_FDS_MAX];
-	size_t n_fds;
 	int go_fd;    /* one byte: the maps are written */
 	int error_fd; /* a negative errno on failure; closed by exec */
 	char *env[ENV_MAX];
@@ -58,9 +55,9 @@ static _Noreturn void fail(const struct child *child)
 	_exit(127);
 }
 
-/* All that was mounted is read-only here; the store is reached through descriptor 3, whose mount is
- * the parent's. A /proc of the new pid namespace where the kernel allows it: not where /proc has
- * covered places, as in a container. */
+/* All that was mounted is read-only here; what the worker may write to is reached through a
+ * descriptor, whose mount is the parent's. A /proc of the new pid namespace where the kernel allows
+ * it: not where /proc has covered places, as in a container. */
 static void own_mounts(const struct child *child)
 {
 	struct mount_attr attr = {.attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID};
@@ -91,8 +88,11 @@ static void drop_capabilities(const struct child *child)
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2] = {{0}};
 
-	for (size_t i = 0; i < ARRAY_SIZE(kept_caps); i++)
-		data[kept_caps[i] / 32].permitted |= 1u << (kept_caps[i] % 32);
+	for (size_t i = 0; i < child->spec->n_caps; i++) {
+		int cap = child->spec->caps[i];
+
+		data[cap / 32].permitted |= 1u << (cap % 32);
+	}
 	for (int cap = 0; cap < 64; cap++) {
 		if (data[cap / 32].permitted & (1u << (cap % 32)))
 			continue;
@@ -111,9 +111,9 @@ static void place_fds(struct child *child)
 {
 	int first_free = WORKER_FDS_MAX + 2;
 	int all[WORKER_FDS_MAX + 2];
-	size_t n = child->n_fds;
+	size_t n = child->spec->n_fds;
 
-	memcpy(all, child->fds, n * sizeof(all[0]));
+	memcpy(all, child->spec->fds, n * sizeof(all[0]));
 	all[n] = child->program_fd;
 	all[n + 1] = child->error_fd;
 	for (size_t i = 0; i < n + 2; i++) {
@@ -145,7 +145,7 @@ static void die_with_parent(const struct child *child)
 
 static _Noreturn void child_main(struct child *child)
 {
-	static const char *const argv[] = {"berth-pull", NULL};
+	const char *const argv[] = {child->spec->name, NULL};
 	char go;
 
 	proc_reset_signals();
@@ -161,7 +161,7 @@ static _Noreturn void child_main(struct child *child)
 	drop_capabilities(child);
 	die_with_parent(child);
 	place_fds(child);
-	if (fchdir(3) < 0)
+	if ((child->spec->cwd >= 0 ? fchdir(child->spec->cwd) : chdir("/")) < 0)
 		fail(child);
 	syscall(SYS_execveat, child->program_fd, "", argv, child->env, AT_EMPTY_PATH);
 	fail(child);
@@ -221,44 +221,42 @@ static int start(struct child *child, int go_write, int error_read, struct err *
 	ssize_t n;
 	int r;
 
-	r = userns_write_maps(process->pid, 0, IMAGE_STORE_UID);
+	r = userns_write_maps(process->pid, 0, child->spec->uid_base);
 	if (r < 0)
-		return err_errno(err, r, "id map of the image worker");
+		return err_errno(err, r, "id map of %s", child->spec->name);
 	if (write(go_write, "", 1) != 1)
-		return err_errno(err, -errno, "start the image worker");
+		return err_errno(err, -errno, "start %s", child->spec->name);
 	do
 		n = read(error_read, &failure, sizeof(failure));
 	while (n < 0 && errno == EINTR);
 	if (n == (ssize_t)sizeof(failure) && failure < 0)
-		return err_errno(err, failure, "set up the image worker");
+		return err_errno(err, failure, "set up %s", child->spec->name);
 	return 0;
 }
 
-int worker_spawn(
-	int program_fd, const int *fds, size_t n_fds, struct err *err, struct worker_process *ret)
+int worker_spawn(const struct worker_spec *spec, struct err *err, struct worker_process *ret)
 {
-	_cleanup_(child_done) struct child child = {.program_fd = program_fd, .n_fds = n_fds};
+	_cleanup_(child_done) struct child child = {.spec = spec, .program_fd = spec->program_fd};
 	_cleanup_fd_ int go_read = -EBADF, go_write = -EBADF;
 	_cleanup_fd_ int error_read = -EBADF, error_write = -EBADF;
 	struct worker_process process;
 	int go[2], error[2];
 	int r;
 
-	assert(n_fds >= 4 && n_fds <= WORKER_FDS_MAX);
-	memcpy(child.fds, fds, n_fds * sizeof(*fds));
+	assert(spec->n_fds >= 3 && spec->n_fds <= WORKER_FDS_MAX);
 	if (pipe2(go, O_CLOEXEC) < 0)
-		return err_errno(err, -errno, "pipe for the image worker");
+		return err_errno(err, -errno, "pipe for %s", spec->name);
 	child.go_fd = go_read = go[0];
 	go_write = go[1];
 	if (pipe2(error, O_CLOEXEC) < 0)
-		return err_errno(err, -errno, "pipe for the image worker");
+		return err_errno(err, -errno, "pipe for %s", spec->name);
 	error_read = error[0];
 	child.error_fd = error_write = error[1];
 	fill_env(&child);
 
 	process.pid = clone_child(&child, &process.pidfd);
 	if (process.pid < 0)
-		return err_errno(err, process.pid, "clone for the image worker");
+		return err_errno(err, process.pid, "clone for %s", spec->name);
 	error_write = fd_close(error_write);
 	r = start(&child, go_write, error_read, err, &process);
 	if (r < 0) {
