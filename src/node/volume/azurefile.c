@@ -94,7 +94,7 @@ static int fail_login(const struct azure_server *server, int r, struct err *err)
 		return err_set(err, -EACCES, CODE,
 			"mount error(13): Permission denied: '%s' does not let '%s' in with this "
 			"key. The storage account's name or key is wrong, or the account may not "
-			"use the share '%s'.",
+			"use the share '%s', or the server doesn't encrypt, which it must.",
 			host, account, server->spec->share);
 	case ENOENT:
 	case ENODEV:
@@ -108,6 +108,7 @@ static int fail_login(const struct azure_server *server, int r, struct err *err)
 	case EHOSTUNREACH:
 	case ENETUNREACH:
 		return fail_connect(server, r, err);
+	case ENOSYS:
 	case ENOTSUP:
 	case EPROTONOSUPPORT:
 	case ECONNRESET:

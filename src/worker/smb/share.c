@@ -267,8 +267,9 @@ static int reopen(struct share *share, struct share_file *file, int more_flags)
 	r = name_to_url(share->base, file->path, &url);
 	if (r < 0)
 		return r;
-	file->smb = smbc_getFunctionOpen(share->smb)(
-		share->smb, url, (file->flags & O_ACCMODE) | more_flags, 0666);
+	/* The end of a file isn't told to who may only write. */
+	file->smb = smbc_getFunctionOpen(share->smb)(share->smb, url,
+		(file->flags & O_APPEND ? O_RDWR : file->flags & O_ACCMODE) | more_flags, 0666);
 	return file->smb ? 0 : -errno;
 }
 
