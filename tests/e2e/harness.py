@@ -353,6 +353,17 @@ def _mounts(berth):
     return [line for line in inside.splitlines() if f"{berth.state}/node/groups/" in line or f"{berth.state}/node/ns/" in line]
 
 
+def _loops(state):
+    """Loop devices of this Berth's volumes."""
+    found = []
+    for path in pathlib.Path("/sys/block").glob("loop*/loop/backing_file"):
+        try:
+            found += [f"{path.parts[3]} {line}" for line in path.read_text().splitlines() if str(state) in line]
+        except OSError:
+            pass
+    return found
+
+
 def store_keys(berth, *prefixes):
     db = sqlite3.connect(f"file:{berth.state}/control/berth.db?mode=ro", uri=True)
     try:
@@ -368,7 +379,7 @@ def leftovers(berth):
     cgroups = [str(p) for top in pathlib.Path("/sys/fs/cgroup").glob(f"*/berth-{instance}") for p in _folders(top)]
     cgroups += [str(p) for p in _folders(pathlib.Path(f"/sys/fs/cgroup/berth-{instance}"))]
     folders = [e for name in ("groups", "ns", "crun", "images/uses", "images/staging") for e in _entries(berth.state / "node" / name)]
-    return (links + cgroups + folders + _mounts(berth) + _nft_elements(instance) + _processes(berth.state) +
+    return (links + cgroups + folders + _mounts(berth) + _loops(berth.state) + _nft_elements(instance) + _processes(berth.state) +
             store_keys(berth, "cg/", "cgstatus/", "gone/", "ip/", "label/"))
 
 
@@ -387,4 +398,5 @@ def remains(state, config):
     found += [line for line in run("nft", "list", "tables").stdout.splitlines() if instance in line]
     found += [str(p) for p in pathlib.Path("/sys/fs/cgroup").glob(f"*/berth-{instance}")] + _processes(state)
     found += [str(p) for p in pathlib.Path("/run/berth").glob("*") if p.is_file() and p.read_text() == str(state)]
+    found += _loops(state)
     return found + ([str(state)] if state.exists() else [])

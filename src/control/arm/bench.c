@@ -153,15 +153,14 @@ static bool has_authorization(const char *const *headers)
 	return false;
 }
 
-void bench_request(struct bench *bench, const char *method, const char *target,
-	const char *const *headers, const char *body, struct bench_answer *ret)
+void bench_requests(
+	struct bench *bench, size_t n, const struct bench_query *queries, struct bench_answer *ret)
 {
 	static const struct arm_transport transport = {
 		exchange_request, exchange_header, exchange_respond};
-	_cleanup_free_ char *path = xstrdup(target);
 	_cleanup_free_ char *authorization = xasprintf("Bearer %s", bench->token);
-	char *query = strchr(path, '?');
-	struct exchange x = {.bench = bench, .headers = headers, .answer = ret};
+	struct exchange *x = xcalloc(n, sizeof(*x));
+	char **paths = xcalloc(n, sizeof(*paths));
 
 	if (!bench->arm) {
 		int r = arm_new(
@@ -169,20 +168,43 @@ void bench_request(struct bench *bench, const char *method, const char *target,
 
 		assert(r == 0);
 	}
-	if (query)
-		*query++ = '\0';
-	x.request = (struct http_request){.method = method,
-		.path = path,
-		.query = query ? query : "",
-		.body = body ? body : "",
-		.body_len = body ? strlen(body) : 0,
-		.peer = "127.0.0.1:1"};
-	if (!has_authorization(headers))
-		x.authorization = authorization;
-	*ret = (struct bench_answer){0};
-	arm_accept(bench->arm, &transport, &x);
-	while (!atomic_load(&x.done))
-		loop_once(bench->loop, 1000);
+	for (size_t i = 0; i < n; i++) {
+		char *query;
+
+		paths[i] = xstrdup(queries[i].target);
+		query = strchr(paths[i], '?');
+		if (query)
+			*query++ = '\0';
+		x[i].bench = bench;
+		x[i].headers = queries[i].headers;
+		x[i].answer = &ret[i];
+		x[i].request = (struct http_request){.method = queries[i].method,
+			.path = paths[i],
+			.query = query ? query : "",
+			.body = queries[i].body ? queries[i].body : "",
+			.body_len = queries[i].body ? strlen(queries[i].body) : 0,
+			.peer = "127.0.0.1:1"};
+		if (!has_authorization(queries[i].headers))
+			x[i].authorization = authorization;
+		ret[i] = (struct bench_answer){0};
+	}
+	for (size_t i = 0; i < n; i++)
+		arm_accept(bench->arm, &transport, &x[i]);
+	for (size_t i = 0; i < n; i++) {
+		while (!atomic_load(&x[i].done))
+			loop_once(bench->loop, 1000);
+		free(paths[i]);
+	}
+	free(paths);
+	free(x);
+}
+
+void bench_request(struct bench *bench, const char *method, const char *target,
+	const char *const *headers, const char *body, struct bench_answer *ret)
+{
+	const struct bench_query query = {method, target, headers, body};
+
+	bench_requests(bench, 1, &query, ret);
 }
 
 void bench_answer_done(struct bench_answer *answer)

@@ -44,6 +44,16 @@ void bench_free(struct bench *bench);
  * one. */
 void bench_request(struct bench *bench, const char *method, const char *target,
 	const char *const *headers, const char *body, struct bench_answer *ret);
+
+struct bench_query {
+	const char *method, *target;
+	const char *const *headers;
+	const char *body;
+};
+
+/* The same for n requests at once, whose handlers run beside each other. */
+void bench_requests(
+	struct bench *bench, size_t n, const struct bench_query *queries, struct bench_answer *ret);
 void bench_answer_done(struct bench_answer *answer);
 /* NULL when absent. */
 const char *bench_answer_header(const struct bench_answer *answer, const char *name);

@@ -15,7 +15,7 @@
 #define SPEC_CPU_MAX 4096.0
 #define SPEC_MEMORY_MAX ((int64_t)1 << 50)
 #define SPEC_VOLUMES_MAX 20
-#define SPEC_MOUNTS_MAX 60 /* of a container */
+#define SPEC_MOUNTS_MAX 64 /* of a container */
 
 enum restart_policy { RESTART_ALWAYS, RESTART_ON_FAILURE, RESTART_NEVER };
 

@@ -24,7 +24,7 @@ static void present_all(json_t *document)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct validate_context context = {.group_name = "g",
-		.api_version = "2023-05-01",
+		.api_version = "2026-07-01",
 		.region = "local",
 		.subscription_id = "S",
 		.resource_group = "rg",
