@@ -376,7 +376,8 @@ int proc_run(
 	return r;
 }
 
-int proc_start_time(pid_t pid, uint64_t *ret_ticks)
+/* ret_ended: a zombie, which waits only for its parent to ask. */
+static int read_start_time(pid_t pid, uint64_t *ret_ticks, bool *ret_ended)
 {
 	_cleanup_free_ char *stat = NULL;
 	char path[64];
@@ -390,9 +391,7 @@ int proc_start_time(pid_t pid, uint64_t *ret_ticks)
 	/* The name (field 2) is the program's own choice and may hold blanks and brackets; the last
 	 * one is ours. */
 	p = strrchr(stat, ')');
-	/* A zombie waits only for its parent to ask: it has ended. */
-	if (p && (p[2] == 'Z' || p[2] == 'X'))
-		return -ENOENT;
+	*ret_ended = p && (p[2] == 'Z' || p[2] == 'X');
 	for (int field = 2; p && field < 22; field++) {
 		p = strchr(p, ' ');
 		if (p)
@@ -402,6 +401,29 @@ int proc_start_time(pid_t pid, uint64_t *ret_ticks)
 		return -EINVAL;
 	p[strcspn(p, " \n")] = '\0';
 	return str_to_u64(p, UINT64_MAX, ret_ticks);
+}
+
+int proc_start_time(pid_t pid, uint64_t *ret_ticks)
+{
+	uint64_t ticks;
+	bool ended;
+	int r = read_start_time(pid, &ticks, &ended);
+
+	if (r == 0 && ended)
+		r = -ENOENT;
+	if (r == 0)
+		*ret_ticks = ticks;
+	return r;
+}
+
+void proc_reap_ended(pid_t pid, uint64_t start_ticks)
+{
+	uint64_t ticks;
+	bool ended;
+
+	/* A zombie's number stays its own until it is reaped. */
+	if (read_start_time(pid, &ticks, &ended) == 0 && ended && ticks == start_ticks)
+		waitpid(pid, NULL, WNOHANG);
 }
 
 char *proc_sibling(const char *name)

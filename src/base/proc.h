@@ -56,6 +56,9 @@ int proc_run(
  * names a process for good. 0 or -errno (-ENOENT: gone, or a zombie). */
 int proc_start_time(pid_t pid, uint64_t *ret_ticks);
 
+/* Reaps a child that nobody waits for, if this is it and it has ended. */
+void proc_reap_ended(pid_t pid, uint64_t start_ticks);
+
 /* In a child before exec: default actions for all signals, none blocked. Async-signal-safe. */
 void proc_reset_signals(void);
 
