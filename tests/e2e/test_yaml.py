@@ -192,3 +192,58 @@ def test_every_kind_of_volume(az, eastus, workdir, git, smb):
     for name in ("from-the-share", "mysecret1", "mysecret2", "my-repo"):
         assert name in listed
     az("container", "delete", "-g", "demo", "-n", "volumes", "-y")
+
+
+def test_every_option_of_create(az, eastus, workdir, git, smb):
+    """The options of `az container create` that name what a group can be, all in one group."""
+    account, key = next(iter(smb.accounts.items()))
+    (smb.folder("acishare") / "seen-by-az").write_text("x")
+    script = ("ls /aci/share /aci/secrets /aci/repo /aci/repo/code; cat /aci/secrets/first; echo; echo $PLAIN-$SECURE; "
+              "exec httpd -f -p 80 -h /aci/repo/code")
+    made = az("container", "create", "-g", "demo", "-n", "options", "--image", "busybox:1.28", "--os-type", "Linux", "--cpu", "0.5",
+              "--memory", "0.5", "--restart-policy", "OnFailure", "--ip-address", "Public", "--ports", "80", "81",
+              "--protocol", "TCP", "--dns-name-label", "every-option", "--command-line", f"/bin/sh -c '{script}'",
+              "--environment-variables", "PLAIN=one two", "--secure-environment-variables", "SECURE=canary-secure",
+              "--secrets", "first=canary-first", "second=2", "--secrets-mount-path", "/aci/secrets",
+              "--gitrepo-url", git.url + "/Azure-Samples/aci-helloworld", "--gitrepo-dir", "code", "--gitrepo-mount-path", "/aci/repo",
+              "--azure-file-volume-account-name", account, "--azure-file-volume-account-key", key,
+              "--azure-file-volume-share-name", "acishare", "--azure-file-volume-mount-path", "/aci/share", "--tags", "a=b")
+    assert made["provisioningState"] == "Succeeded"
+    assert made["restartPolicy"] == "OnFailure" and made["tags"] == {"a": "b"}
+    assert [v["name"] for v in made["volumes"]] == ["azurefile", "secrets", "gitrepo"]
+    assert fetch(made["ipAddress"]["ip"]) == "from the repository\n"
+    text = eventually(lambda: (lambda t: t if "one two-" in t else None)(
+        az("container", "logs", "-g", "demo", "-n", "options", parse=False).stdout))
+    for words in ("seen-by-az", "first\nsecond\n", "index.html", "canary-first\n", "one two-canary-secure"):
+        assert words in text
+    shown = az("container", "show", "-g", "demo", "-n", "options", parse=False).stdout
+    for secret in ("canary-secure", "canary-first", key):
+        assert secret not in shown
+    az("container", "delete", "-g", "demo", "-n", "options", "-y")
+
+
+def test_attach_and_follow_end_with_the_group(az, eastus):
+    """az's own attach and logs --follow poll; both end when a group that ran once has ended."""
+    az("container", "create", "-g", "demo", "-n", "once", "--image", "busybox:1.28", "--os-type", "Linux", "--cpu", "0.5",
+       "--memory", "0.5", "--restart-policy", "Never", "--command-line", "/bin/sh -c 'for i in 1 2 3; do echo line $i; sleep 1; done'")
+    attached = az("container", "attach", "-g", "demo", "-n", "once", parse=False).stdout
+    assert "line 3" in attached and "Started container" in attached
+    followed = az("container", "logs", "-g", "demo", "-n", "once", "--follow", parse=False).stdout
+    assert followed.count("line") == 3
+    assert az("container", "show", "-g", "demo", "-n", "once")["instanceView"]["state"] == "Succeeded"
+    az("container", "delete", "-g", "demo", "-n", "once", "-y")
+
+
+def test_a_share_that_cannot_be_mounted_says_why(az, eastus, smb):
+    account = next(iter(smb.accounts))
+    az("container", "create", "-g", "demo", "-n", "wrong-key", "--image", "busybox:1.28", "--os-type", "Linux", "--cpu", "0.5",
+       "--memory", "0.5", "--command-line", "sleep 1000", "--azure-file-volume-account-name", account,
+       "--azure-file-volume-account-key", "d3Jvbmc=", "--azure-file-volume-share-name", "acishare",
+       "--azure-file-volume-mount-path", "/x", check=False)
+
+    def event():
+        group = eastus.show("demo", "wrong-key")
+        events = view(group)["events"] if view(group) else []
+        return [e for e in events if e["name"] == "FailedMountAzureFileVolume"]
+    assert "denied" in eventually(event, timeout=30)[0]["message"]
+    az("container", "delete", "-g", "demo", "-n", "wrong-key", "-y")
