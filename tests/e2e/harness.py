@@ -51,7 +51,7 @@ def eventually(condition, timeout=20, step=0.05):
         time.sleep(step)
 
 
-def busybox_image(workdir, name="busybox", programs=()):
+def busybox_image(workdir, name="busybox", programs=(), cmd=("sh",)):
     """An OCI archive NAME:1 of busybox and the named programs, in /bin."""
     out = workdir / f"{name}.tar"
     applets = ("sh", "sleep", "echo", "cat", "id", "ls", "wget", "nslookup", "httpd", "nc", "seq", "dd", "ps", "kill",
@@ -59,12 +59,13 @@ def busybox_image(workdir, name="busybox", programs=()):
                "date", "ping", "trap", "usleep", "md5sum", "yes", "tr", "stat", "chown", "timeout", "netstat", "readlink")
     links = [f"--link=/bin/{a}=busybox" for a in applets]
     files = ["--file=/bin/busybox=/bin/busybox", *(f"--file=/bin/{p.name}={p}" for p in programs)]
-    for name, text in (("passwd", "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
+    for etc, text in (("passwd", "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
                        ("group", "root:x:0:\nweb:x:1000:\n")):
-        path = workdir / name
+        path = workdir / etc
         path.write_text(text)
-        files.append(f"--file=/etc/{name}={path}")
-    run("/usr/bin/python3", ROOT / "tools/oci_image.py", out, "--ref", f"{name}:1", *files, *links, "--cmd", "sh")
+        files.append(f"--file=/etc/{etc}={path}")
+    run("/usr/bin/python3", ROOT / "tools/oci_image.py", out, "--ref", f"{name}:1", *files, *links,
+        *[f"--cmd={word}" for word in cmd])
     return out
 
 

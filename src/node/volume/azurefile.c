@@ -3,7 +3,7 @@
 #include "node/volume/azurefile.h"
 
 #define CODE "FailedMountAzureFileVolume"
-#define KEY_BYTES_MAX 128
+#define KEY_BYTES_MAX 255 /* what libsmbclient has room for */
 #define DEFAULT_PORT 445
 
 static bool has_only(const char *text, const char *allowed, size_t min, size_t max)
@@ -33,7 +33,9 @@ int azurefile_check(const struct volume_spec *spec, struct err *err)
 			"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=", 1,
 			KEY_BYTES_MAX))
 		return err_set(err, -EINVAL, CODE,
-			"The storage account's key must be base64, as Azure gives it.");
+			"The storage account's key must be base64 of at most %d characters, "
+			"as Azure gives it.",
+			KEY_BYTES_MAX);
 	return 0;
 }
 

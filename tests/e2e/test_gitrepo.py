@@ -1,0 +1,124 @@
+"""gitRepo volumes through the API: a group that asks for a repository finds it below its mount path."""
+import pathlib
+
+import pytest
+
+from git_server import GitServer
+from harness import Berth, eventually, view
+
+
+@pytest.fixture(scope="module")
+def server(workdir):
+    with GitServer(workdir / "git") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def berth(workdir, server):
+    """One that trusts the tests' authority, and clones from loopback."""
+    berth = Berth(workdir / "g", settings={"repository_ca": server.ca, "repository_loopback": "true", "stop_grace_ms": 0,
+                                           "git_repo_max_mib": 32})
+    berth.up()
+    yield berth
+    berth.purge()
+
+
+def containers(registry, *commands):
+    return [{"name": f"c{i}", "properties": {
+        "image": registry.ref("busybox:1"), "command": ["/bin/sh", "-c", command],
+        "resources": {"requests": {"cpu": 0.1, "memoryInGB": 0.1}},
+        "volumeMounts": [{"name": "repo", "mountPath": "/code"}]}} for i, command in enumerate(commands)]
+
+
+def repository(server, name, **more):
+    return [{"name": "repo", "gitRepo": {"repository": server.url(name), **more}}]
+
+
+def create(berth, group, registry, name, volumes, *commands, **kwargs):
+    properties = {"osType": "Linux", "restartPolicy": "Never", "containers": containers(registry, *commands),
+                  "volumes": volumes}
+    return berth.call("PUT", berth.group_id(group, name), {"location": "local", "properties": properties}, **kwargs)
+
+
+def cloning(berth):
+    """The clone workers of this Berth's node; each is the child of one of its threads."""
+    pids = [pid for path in pathlib.Path(f"/proc/{berth.pid('berth-node')}/task").glob("*/children")
+            for pid in path.read_text().split()]
+    return [pid for pid in pids if b"berth-clone" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def done(group):
+    return all(view(group, i).get("currentState", {}).get("state") == "Terminated"
+               for i in range(len(group["properties"]["containers"])))
+
+
+def test_containers_share_a_clone_that_they_may_write(berth, group, registry, server):
+    repo = server.repo("shared.git")
+    first = repo.commit({"file": b"one\n"})
+    repo.commit({"file": b"two\n"}, parent=first)
+    name = berth.new_name("git")
+    answer = create(berth, group, registry, name, repository(server, "shared.git", revision=first, directory="app"),
+                    "cat /code/app/file; id -u; stat -c %u /code/app/file; touch /code/app/written /code/other",
+                    "while ! test -e /code/other; do sleep 0.1; done; ls /code /code/app")
+    assert answer.status in (200, 201), answer.text
+    berth.wait(group, name, done)
+    assert berth.logs(group, name, "c0") == "one\n0\n0\n"
+    assert berth.logs(group, name, "c1").split() == ["/code:", "app", "other", "/code/app:", "file", "written"]
+    # As ACI shows it.
+    shown = berth.show(group, name)["properties"]["volumes"][0]["gitRepo"]
+    assert shown == {"repository": server.url("shared.git"), "revision": first, "directory": "app"}
+
+
+def test_clone_stays_through_a_crash_and_is_made_anew_after_a_stop(berth, group, registry, server):
+    repo = server.repo("moving.git")
+    first = repo.commit({"file": b"one\n"})
+    name = berth.new_name("git")
+    command = "cat /code/moving/file; ls /code; touch /code/mark; sleep 1000"
+    assert create(berth, group, registry, name, repository(server, "moving.git"), command).status in (200, 201)
+    berth.wait(group, name, lambda g: view(g).get("currentState", {}).get("state") == "Running")
+    repo.commit({"file": b"two\n"}, parent=first)
+    before = len(server.requests)
+    berth.kill("berth-node")
+    berth.up()
+    assert berth.show(group, name)["properties"]["instanceView"]["state"] == "Running"
+    assert len(server.requests) == before
+    for verb in ("stop", "start"):
+        assert berth.call("POST", berth.group_id(group, name) + "/" + verb).status in (200, 202, 204)
+        wanted = {"stop": "Stopped", "start": "Running"}[verb]
+        berth.wait(group, name, lambda g: g["properties"]["instanceView"]["state"] == wanted)
+    berth.wait(group, name, lambda g: "two" in berth.logs(group, name, "c0"))
+    assert berth.logs(group, name, "c0").split()[-2:] == ["two", "moving"]
+
+
+def test_clone_that_fails_says_why_in_an_event_and_is_tried_again(berth, group, registry, server):
+    name = berth.new_name("git")
+    assert create(berth, group, registry, name, repository(server, "later.git"), "cat /code/later/file").status in (200, 201)
+
+    def event(g):
+        return next((e for e in view(g).get("events", []) if e["name"] == "FailedMount"), None)
+    shown = berth.wait(group, name, event)
+    assert event(shown)["type"] == "Warning"
+    assert event(shown)["message"].startswith("The volume 'repo' can't be mounted: The repository was not found on its server")
+    assert view(shown)["currentState"]["state"] == "Waiting"
+    server.repo("later.git").commit({"file": b"here now\n"})
+    berth.wait(group, name, done)
+    assert berth.logs(group, name, "c0") == "here now\n"
+
+
+def test_group_can_be_deleted_while_its_server_hangs(berth, group, registry, server):
+    name = berth.new_name("git")
+    assert create(berth, group, registry, name, repository(server, "hang/x.git"), "true").status in (200, 201)
+    eventually(lambda: any(path.startswith("/hang/x.git") for _, path, _ in server.requests))
+    assert len(cloning(berth)) == 1
+    assert berth.call("DELETE", berth.group_id(group, name)).status in (200, 202, 204)
+    eventually(lambda: not cloning(berth))
+
+
+def test_containers_cannot_write_more_than_the_volume_holds(berth, group, registry, server):
+    server.repo("small.git").commit({"file": b"x"})
+    name = berth.new_name("git")
+    assert create(berth, group, registry, name, repository(server, "small.git", directory="."),
+                  "dd if=/dev/zero of=/code/big bs=1M count=100; ls /code").status in (200, 201)
+    berth.wait(group, name, done)
+    log = berth.logs(group, name, "c0")
+    assert "No space left on device" in log and "file" in log.split()
