@@ -170,7 +170,7 @@ def test_what_is_not_there_yet_says_so(az, registry, demo):
     create = ["container", "create", "-g", demo, "-n", "no", "--image", "x", "--cpu", "1", "--memory", "1"]
     for options, words in [
         (["--os-type", "Windows"], "The value 'Windows' of 'properties.osType' is not supported by this version of Berth."),
-        (["--secrets", "a=b", "--secrets-mount-path", "/s"], "volumeMounts' is not supported by this version of Berth."),
+        (["--gitrepo-url", "http://git.example/a", "--gitrepo-mount-path", "/g"], "It must be an https:// URL"),
         (["--assign-identity"], "The value 'SystemAssigned' of 'identity.type' is not supported by this version of Berth."),
         (["--zone", "1"], "The property 'zones' is not supported by this version of Berth."),
     ]:

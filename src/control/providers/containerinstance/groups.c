@@ -249,7 +249,7 @@ int groups_put(struct arm_request *request, struct arm_response *response, struc
 	for (int i = 0; i < ATTEMPTS_MAX; i++) {
 		r = put_attempt(request, response, err);
 		if (r != -EAGAIN || !err || !str_eq(err->code, "StoreConflict"))
-			return r;
+			return err_too_large(err, arm_param(request, "containerGroupName"), r);
 		r = put_conflict(request, err);
 		if (r < 0)
 			return r;

@@ -100,6 +100,21 @@ static void a_changed_address_is_refused(void **state)
 	expect_shown(w, GROUPS "/h" V, "properties.ipAddress.ip", "100.64.0.3");
 }
 
+static void a_group_that_is_too_large_is_refused(void **state)
+{
+	struct world *w = *state;
+	size_t size = (4 << 20) - 300;
+	_cleanup_free_ char *value = xcalloc(size + 1, 1);
+	_cleanup_free_ char *body = NULL;
+
+	memset(value, 'x', size);
+	body = xasprintf("{'properties':{'osType':'Linux','containers':[" CONTAINER(
+				 "a", ",'environmentVariables':[{'name':'A','value':'%s'}]") "]}}",
+		value);
+	expect_error(w, "PUT", GROUPS "/g" V, body, 413, "RequestContentTooLarge", NULL);
+	assert_false(stored(w, "cg/rg/g"));
+}
+
 #define WHOLE_C                                                                                                        \
 	CONTAINER("a",                                                                                                 \
 		",'volumeMounts':[{'name':'e','mountPath':'//data/'},{'name':'s','mountPath':'/s','readOnly':true}],"  \
@@ -214,6 +229,7 @@ int main(void)
 		TEST(of_puts_at_once_one_wins),
 		TEST(config_maps_alone_change_in_place),
 		TEST(a_changed_address_is_refused),
+		TEST(a_group_that_is_too_large_is_refused),
 		TEST(a_spec_has_resolved_values),
 		TEST(a_spec_has_the_whole_group),
 	};

@@ -47,6 +47,9 @@ bool status_failed(const json_t *status);
 bool group_ended(const json_t *record, const json_t *status);
 
 int err_transitioning(struct err *err, const char *name);
+/* A document that fitted into a request may be too large with what a record has besides: then in
+ * words for a client. Returns r. */
+int err_too_large(struct err *err, const char *name, int r);
 
 /* --- commits: operations with their strings --- */
 

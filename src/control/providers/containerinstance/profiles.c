@@ -256,7 +256,7 @@ static int again_on_conflict(
 
 	for (int i = 0; i < ATTEMPTS_MAX && r == -EAGAIN; i++)
 		r = fn(request, response, err);
-	return r;
+	return err_too_large(err, arm_param(request, "containerGroupProfileName"), r);
 }
 
 int profiles_put(struct arm_request *request, struct arm_response *response, struct err *err)

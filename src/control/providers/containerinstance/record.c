@@ -125,6 +125,15 @@ int err_transitioning(struct err *err, const char *name)
 		"The container group '%s' is still transitioning, please retry later.", name);
 }
 
+int err_too_large(struct err *err, const char *name, int r)
+{
+	if (r >= 0 || !err || !str_eq(err->code, "StoreValueTooLarge"))
+		return r;
+	return err_set(err, r, "RequestContentTooLarge",
+		"'%s' is too large to be kept: all of it can have about 4 MiB. Put large files into an image or a share.",
+		name);
+}
+
 /* --- commits --- */
 
 void change_done(struct change *change)
