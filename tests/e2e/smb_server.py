@@ -24,10 +24,10 @@ class SmbServer:
     smb.conf's [global].
     """
 
-    def __init__(self, folder, accounts, options=("server smb encrypt = required",)):
+    def __init__(self, folder, accounts, options=("server smb encrypt = required",), keys=None):
         self.folder, self.accounts = pathlib.Path(folder), accounts
         self.port = free_port()
-        self.keys = {a: new_key() for a in accounts}
+        self.keys = {a: (keys or {}).get(a) or new_key() for a in accounts}
         self.options = options
         self.process = None
 
