@@ -23,7 +23,7 @@
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
 #define STARTS_MAX 64
-#define LOG_KEEP_MS 1000
+#define LOG_KEEP_MS 500
 #define WATCH_RETRY_MS 1000
 
 struct agent {

@@ -21,5 +21,8 @@ void runtime_follow_free(struct runtime_follow *follow);
 int runtime_follow_read(
 	struct runtime_follow *follow, k8slog_sink sink, void *arg, struct err *err);
 unsigned runtime_follow_run(const struct runtime_follow *follow);
+/* Whether it reads a file that the log's bound has removed, and that takes space until it is read.
+ */
+bool runtime_follow_holds_removed(const struct runtime_follow *follow);
 /* Goes on with this run, or with an earlier one behind the present that has a log still. */
 void runtime_follow_next(struct runtime_follow *follow, unsigned run);

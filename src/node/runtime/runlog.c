@@ -9,6 +9,7 @@
 #include "node/runtime/internal.h"
 
 #define BLOCK ((size_t)64 << 10)
+#define OPEN_TRIES 5
 
 static char *log_path(const char *dir, unsigned run, const char *suffix)
 {
@@ -111,27 +112,54 @@ void log_remove_old(const char *dir, unsigned run)
 	each_log(dir, remove_below, &previous);
 }
 
+static bool is_file(int fd, const char *path)
+{
+	struct stat ours, there;
+
+	if (stat(path, &there) < 0)
+		return fd < 0;
+	return fd >= 0 && fstat(fd, &ours) == 0 && ours.st_ino == there.st_ino;
+}
+
+/* The file before, if there is one, and the present one, as they stand at one moment. */
+static int open_files(struct runtime *runtime, const char *dir, unsigned run, int ret_fds[2])
+{
+	_cleanup_free_ char *path = log_path(dir, run, "");
+	_cleanup_free_ char *old = log_path(dir, run, ".old");
+
+	for (int tries = 1;; tries++) {
+		_cleanup_fd_ int old_fd = -EBADF;
+		_cleanup_fd_ int fd = -EBADF;
+
+		runtime_log_keep(runtime, dir, run, NULL);
+		old_fd = open(old, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+		if (fd < 0)
+			return -errno;
+		if (tries < OPEN_TRIES && (!is_file(old_fd, old) || !is_file(fd, path)))
+			continue;
+		ret_fds[0] = take_fd(old_fd);
+		ret_fds[1] = take_fd(fd);
+		return 0;
+	}
+}
+
 int runtime_log_copy(struct runtime *runtime, const char *dir, unsigned run, unsigned tail,
 	bool timestamps, uint64_t max_bytes, int out_fd, struct err *err)
 {
 	struct k8slog_copy options = {
 		.tail = tail, .timestamps = timestamps, .max_bytes = max_bytes};
-	_cleanup_free_ char *path = log_path(dir, run, "");
-	_cleanup_free_ char *old = log_path(dir, run, ".old");
-	_cleanup_fd_ int old_fd = -EBADF, fd = -EBADF;
-	int r;
+	int fds[2];
+	int r = open_files(runtime, dir, run, fds);
 
-	if (access(path, F_OK) < 0 && errno == ENOENT)
+	if (r == -ENOENT)
 		return 0;
-	r = runtime_log_keep(runtime, dir, run, err);
-	if (r < 0)
-		return r;
-	old_fd = open(old, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return err_errno(err, -errno, "%s", path);
-	r = k8slog_copy(old_fd, fd, &options, out_fd);
-	return r < 0 ? err_errno(err, r, "copy of %s", path) : 0;
+	if (r == 0) {
+		r = k8slog_copy(fds[0], fds[1], &options, out_fd);
+		fd_close(fds[0]);
+		fd_close(fds[1]);
+	}
+	return r < 0 ? err_errno(err, r, "log of run %u", run) : 0;
 }
 
 /* --- following --- */
@@ -144,6 +172,7 @@ struct runtime_follow {
 	bool timestamps;
 	bool begun; /* the tail was given */
 	int fd;	    /* -EBADF: no file yet */
+	int old_fd; /* the file before, until the tail was given */
 	uint64_t at;
 	struct buf buf;	 /* a record whose end isn't there yet */
 	bool skipping;	 /* what is longer than any record, up to its newline */
@@ -163,6 +192,7 @@ struct runtime_follow *runtime_follow_new(
 		.timestamps = timestamps,
 		.begun = run == 0,
 		.fd = -EBADF,
+		.old_fd = -EBADF,
 		.buf = BUF_MAX(K8SLOG_RECORD_MAX + BLOCK),
 		.line = BUF_MAX(K8SLOG_RECORD_MAX + BLOCK)};
 	return follow;
@@ -173,6 +203,7 @@ void runtime_follow_free(struct runtime_follow *follow)
 	if (!follow)
 		return;
 	fd_close(follow->fd);
+	fd_close(follow->old_fd);
 	buf_done(&follow->buf);
 	buf_done(&follow->line);
 	free(follow->dir);
@@ -222,9 +253,7 @@ static int last_record_end(int fd, uint64_t size, uint64_t *ret)
 /* What is there at the beginning: the last lines of it. */
 static int give_tail(struct runtime_follow *follow, k8slog_sink sink, void *arg)
 {
-	_cleanup_free_ char *old = log_path(follow->dir, follow->run, ".old");
-	_cleanup_fd_ int old_fd = open(old, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	struct k8slog_source source = {.fds = {old_fd, follow->fd}};
+	struct k8slog_source source = {.fds = {follow->old_fd, follow->fd}};
 	struct k8slog_copy options = {.timestamps = follow->timestamps};
 	struct stat st = {0};
 	int r;
@@ -233,14 +262,15 @@ static int give_tail(struct runtime_follow *follow, k8slog_sink sink, void *arg)
 		return -errno;
 	r = last_record_end(follow->fd, (uint64_t)st.st_size, &follow->at);
 	follow->begun = true;
-	if (r < 0 || follow->tail == 0)
-		return r;
 	source.sizes[1] = follow->at;
-	if (old_fd >= 0 && fstat(old_fd, &st) == 0)
+	if (follow->old_fd >= 0 && fstat(follow->old_fd, &st) == 0)
 		source.sizes[0] = (uint64_t)st.st_size;
 	if (follow->tail > 0)
 		options.tail = (unsigned)MIN(follow->tail, INT_MAX);
-	return k8slog_emit(&source, &options, sink, arg, follow->open);
+	if (r == 0 && follow->tail != 0)
+		r = k8slog_emit(&source, &options, sink, arg, follow->open);
+	follow->old_fd = fd_close(follow->old_fd);
+	return r;
 }
 
 static int give_record(
@@ -355,22 +385,32 @@ static int go_on(struct runtime_follow *follow, k8slog_sink sink, void *arg)
 
 static int open_first(struct runtime_follow *follow)
 {
-	_cleanup_free_ char *path = log_path(follow->dir, follow->run, "");
+	int fds[2];
+	int r = open_files(follow->runtime, follow->dir, follow->run, fds);
 
-	/* So that what is replaced from now on is kept. */
-	runtime_log_keep(follow->runtime, follow->dir, follow->run, NULL);
+	if (r < 0)
+		return r;
 	/* A run that is followed from its beginning may have filled a file already. */
-	if (follow->begun) {
-		_cleanup_free_ char *old = log_path(follow->dir, follow->run, ".old");
-		int fd = open(old, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-
-		if (fd >= 0) {
-			begin_file(follow, fd);
-			return 0;
-		}
+	if (follow->begun && fds[0] >= 0) {
+		fd_close(fds[1]);
+		begin_file(follow, fds[0]);
+		return 0;
 	}
-	begin_file(follow, open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
-	return follow->fd < 0 ? -errno : 0;
+	begin_file(follow, fds[1]);
+	follow->old_fd = fds[0];
+	return 0;
+}
+
+static bool is_removed(int fd)
+{
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_nlink == 0;
+}
+
+bool runtime_follow_holds_removed(const struct runtime_follow *follow)
+{
+	return is_removed(follow->fd) || is_removed(follow->old_fd);
 }
 
 int runtime_follow_read(struct runtime_follow *follow, k8slog_sink sink, void *arg, struct err *err)

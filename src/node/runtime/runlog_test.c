@@ -135,7 +135,9 @@ static void it_goes_along_with_replaced_files(void **state)
 	expect(follow, "!" SHOWN "d\n" SHOWN "e\n" SHOWN "f\n");
 	/* What was removed is read to its end. */
 	add(1, T "stdout F g\n");
+	assert_false(runtime_follow_holds_removed(follow));
 	log_remove(dir, 1);
+	assert_true(runtime_follow_holds_removed(follow));
 	expect(follow, SHOWN "g\n");
 	expect(follow, "");
 	runtime_follow_free(follow);

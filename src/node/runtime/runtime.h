@@ -116,8 +116,8 @@ int runtime_group_cgroup(struct runtime *runtime, const char *cgroup, double cpu
 int runtime_group_cgroup_remove(struct runtime *runtime, const char *cgroup, struct err *err);
 
 /* conmon replaces a log that has reached a quarter of log_max_bytes by an empty one. Calling this
- * now and then (a second) while a run lives keeps the full one as well; without it, it is lost.
- * Cheap when there is nothing to do. */
+ * now and then (half a second) while a run lives keeps the full one as well; without it, it is
+ * lost. Cheap when there is nothing to do. */
 int runtime_log_keep(struct runtime *runtime, const char *dir, unsigned run, struct err *err);
 
 /* The last run before this one that has a log; 0: none. Creating a run removes all logs but this
