@@ -122,8 +122,8 @@ static int fake_open(
 		return err->r;
 	}
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds), 0);
-	world.node = fds[1];
 	*ret_fd = fds[0];
+	__atomic_store_n(&world.node, fds[1], __ATOMIC_RELEASE);
 	return 0;
 }
 
@@ -198,7 +198,7 @@ static void turn(void)
 
 static void await_stream(void)
 {
-	for (int i = 0; i < 1000 && world.node < 0; i++)
+	for (int i = 0; i < 1000 && __atomic_load_n(&world.node, __ATOMIC_ACQUIRE) < 0; i++)
 		loop_once(world.loop, 5);
 	turn();
 }
