@@ -130,6 +130,12 @@ def test_revision_by_name(volume, app, revision, commit, text):
     assert head(data / "app") == getattr(app, commit)
 
 
+@pytest.mark.parametrize("revision", ["v2~1", "first"])
+def test_revision_that_takes_a_second_try_at_the_volumes_root(volume, app, revision):
+    data = volume.up("team/app.git", getattr(app, revision, revision)[:20], ".")
+    assert head(data) == app.first and (data / "file").read_text() == "one\n"
+
+
 @pytest.mark.parametrize("length", [40, 12])
 def test_revision_by_commit(volume, app, length):
     data = volume.up("team/app.git", app.first[:length])
@@ -151,6 +157,22 @@ def test_commit_that_an_old_server_does_not_give_by_its_name(tmp_path, app, serv
 def test_directory(volume, app, directory, place):
     data = volume.up("team/app.git", directory=directory)
     assert (data / place / "file").read_text() == "three\n"
+
+
+def test_host_by_its_name_and_the_next_address_when_one_refuses(volume, app, server):
+    """localhost is ::1 too, where nobody listens."""
+    data = volume.up(server.url("team/app.git", host="localhost"))
+    assert (data / "app/file").read_text() == "three\n"
+
+
+def test_authorities_of_the_system_count_with_and_without_those_of_the_setting(volume, app, server, tmp_path):
+    with GitServer(tmp_path / "other") as other:
+        for ca in (None, other.ca):
+            result = subprocess.run(["unshare", "-m", "--propagation", "private", "sh", "-c",
+                                     'mount --bind "$1" /etc/ssl/certs/ca-certificates.crt && "$2" "$3" up "$4"; "$2" "$3" down',
+                                     "sh", server.ca, TOOL, str(volume.folder), volume.request("team/app.git", ca=ca)],
+                                    stdout=subprocess.PIPE, text=True, timeout=60)
+            assert result.stdout.strip() == str(volume.data)
 
 
 def test_server_of_plain_files(volume, server):
