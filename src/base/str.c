@@ -255,3 +255,40 @@ char *str_utf8_clean(const char *s, size_t n)
 	clean[at] = '\0';
 	return clean;
 }
+
+size_t str_utf8_partial(const char *s, size_t n)
+{
+	for (size_t len = MIN(n, 3); len > 0; len--) {
+		unsigned char whole[4] = {0, 0x80, 0x80, 0x80};
+
+		memcpy(whole, s + n - len, len);
+		if (whole[0] < 0xc2 || whole[0] > 0xf4 || utf8_sequence(whole, len) > 0)
+			continue;
+		/* Of the first byte alone any may follow; the second is where it shows. */
+		if (len == 1 || utf8_sequence(whole, 4) > len)
+			return len;
+	}
+	return 0;
+}
+
+int str_utf8_add(struct buf *out, const char *s, size_t n)
+{
+	const unsigned char *p = (const unsigned char *)s;
+
+	for (size_t i = 0; i < n;) {
+		size_t valid = 0, len = 0;
+		int r;
+
+		while (i + valid < n && (len = utf8_sequence(p + i + valid, n - i - valid)) > 0)
+			valid += len;
+		r = buf_add(out, s + i, valid);
+		i += valid;
+		if (r == 0 && i < n) {
+			r = buf_adds(out, "\xef\xbf\xbd");
+			i++;
+		}
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}

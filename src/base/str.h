@@ -6,6 +6,8 @@
 #include <stdint.h>
 #include <strings.h>
 
+struct buf;
+
 static inline bool str_eq(const char *a, const char *b)
 {
 	return __builtin_strcmp(a, b) == 0;
@@ -46,3 +48,9 @@ bool str_is_utf8(const char *s, size_t n);
 
 /* A copy in which every byte that isn't part of valid UTF-8 is U+FFFD. Owned by the caller. */
 char *str_utf8_clean(const char *s, size_t n);
+
+/* For text that comes in pieces. How many bytes at the end of s are the beginning of a character
+ * that more bytes may complete: 0 to 3. */
+size_t str_utf8_partial(const char *s, size_t n);
+/* Appends s as str_utf8_clean() would make it. 0, or -EFBIG. */
+int str_utf8_add(struct buf *out, const char *s, size_t n);

@@ -571,6 +571,29 @@ static void base64_accepts_padding_or_none_and_nothing_else(void **state)
 	}
 }
 
+static void utf8_in_pieces(void **state)
+{
+	static const struct {
+		const char *text;
+		size_t partial;
+	} cases[] = {{"", 0}, {"a", 0}, {"\xc3\xa9", 0}, {"a\xc3", 1}, {"\xe2", 1},
+		{"a\xe2\x82", 2}, {"\xe2\x82\xac", 0}, {"\xf0\x9f\x98", 3}, {"\xf0\x9f\x98\x80", 0},
+		{"\xf0", 1},
+		/* What can't become a character any more isn't waited for. */
+		{"\x82", 0}, {"\xff", 0}, {"\xc1", 0}, {"\xe0\x80", 0}, {"\xed\xa0", 0},
+		{"\xf4\x90", 0}, {"\xf5", 0}, {"\xe2\x82\xff", 0}};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		size_t len = strlen(cases[i].text);
+		_cleanup_free_ char *clean = str_utf8_clean(cases[i].text, len);
+		_cleanup_buf_ struct buf added = BUF_INIT;
+
+		assert_int_equal(str_utf8_partial(cases[i].text, len), cases[i].partial);
+		assert_int_equal(str_utf8_add(&added, cases[i].text, len), 0);
+		assert_string_equal(buf_str(&added), clean);
+	}
+}
+
 static void utf8_is_checked_and_cleaned(void **state)
 {
 	static const struct {
@@ -669,6 +692,7 @@ int main(void)
 		cmocka_unit_test(base64_goes_both_ways),
 		cmocka_unit_test(base64_accepts_padding_or_none_and_nothing_else),
 		cmocka_unit_test(utf8_is_checked_and_cleaned),
+		cmocka_unit_test(utf8_in_pieces),
 		cmocka_unit_test(time_is_written_as_rfc_3339),
 		cmocka_unit_test(clocks_advance),
 	};

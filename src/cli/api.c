@@ -11,6 +11,7 @@ struct api {
 	struct http_client *client;
 	json_t *admin;
 	char *authorization;
+	char *ca_file;
 };
 
 static int read_admin(const char *state, struct err *err, json_t **ret)
@@ -67,12 +68,12 @@ static int sign_in(struct api *api, struct err *err)
 int api_new(const char *state, struct err *err, struct api **ret)
 {
 	_cleanup_(api_freep) struct api *api = xnew(struct api);
-	_cleanup_free_ char *ca = xasprintf("%s/ca.pem", state);
 	int r;
 
+	api->ca_file = xasprintf("%s/ca.pem", state);
 	r = read_admin(state, err, &api->admin);
 	if (r == 0)
-		r = http_client_new(&(struct http_client_config){.ca_file = ca,
+		r = http_client_new(&(struct http_client_config){.ca_file = api->ca_file,
 					    .user_agent = "berth/" BERTH_VERSION},
 			err, &api->client);
 	if (r == 0)
@@ -90,12 +91,18 @@ void api_free(struct api *api)
 	http_client_free(api->client);
 	json_decref(api->admin);
 	free(api->authorization);
+	free(api->ca_file);
 	free(api);
 }
 
 const char *api_subscription(const struct api *api)
 {
 	return json_get_str(api->admin, "subscriptionId", "");
+}
+
+const char *api_ca_file(const struct api *api)
+{
+	return api->ca_file;
 }
 
 static int read_answer(const struct http_client_response *response, struct err *err, json_t **ret)

@@ -24,6 +24,8 @@ int command_ps(int argc, char **argv);
 int command_run(int argc, char **argv);
 int command_show(int argc, char **argv);
 int command_logs(int argc, char **argv);
+int command_exec(int argc, char **argv);
+int command_attach(int argc, char **argv);
 int command_stop(int argc, char **argv);
 int command_start(int argc, char **argv);
 int command_restart(int argc, char **argv);
@@ -31,7 +33,8 @@ int command_rm(int argc, char **argv);
 
 #define DEFAULT_STATE "/var/lib/berth"
 
-/* Prints "berth: MESSAGE", returns 1. */
+/* Prints "berth: MESSAGE", returns 1. What a terminal would obey is escaped: parts of a message may
+ * come out of a container. */
 int cli_fail(const struct err *err);
 /* For a wrong argument: says so and how to get help; returns 2. */
 int cli_usage(const char *command, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -73,5 +76,7 @@ int api_new(const char *state, struct err *err, struct api **ret);
 void api_free(struct api *api);
 DEFINE_CLEANUP(struct api *, api_free)
 const char *api_subscription(const struct api *api);
+/* The file with the authority that its certificate is of. */
+const char *api_ca_file(const struct api *api);
 int api_call(struct api *api, const char *method, const char *path, const json_t *body,
 	struct err *err, json_t **ret);

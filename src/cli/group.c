@@ -1,26 +1,13 @@
-/* berth run, show, logs, stop, start, restart, rm: one group, through the same API that az uses. */
+/* berth run, show, stop, start, restart, rm: one group, through the same API that az uses. */
 #include <ctype.h>
 #include <getopt.h>
 #include <math.h>
 #include <stdio.h>
 
 #include "base/time.h"
-#include "cli/cli.h"
+#include "cli/group.h"
 
-#define PORTS_MAX 5
 #define WAIT_MS 600000
-#define DEFAULT_GROUP "berth"
-
-struct group_options {
-	const char *state, *resource_group, *name, *image, *label, *policy;
-	double cpu, memory;
-	uint64_t ports[PORTS_MAX];
-	size_t n_ports;
-	const char *env[128];
-	size_t n_env;
-	const char *tail;
-	bool timestamps;
-};
 
 static int parse_amount(const char *text, double *ret)
 {
@@ -66,9 +53,7 @@ static int parse(const char *command, int argc, char **argv, struct group_option
 		{"dns-name-label", required_argument, NULL, 'l'},
 		{"restart-policy", required_argument, NULL, 'r'},
 		{"cpu", required_argument, NULL, 'c'}, {"memory", required_argument, NULL, 'm'},
-		{"port", required_argument, NULL, 'p'}, {"env", required_argument, NULL, 'e'},
-		{"tail", required_argument, NULL, 't'}, {"timestamps", no_argument, NULL, 'T'},
-		{0}};
+		{"port", required_argument, NULL, 'p'}, {"env", required_argument, NULL, 'e'}, {0}};
 	bool is_run = str_eq(command, "run");
 	int option;
 
@@ -87,13 +72,10 @@ static int parse(const char *command, int argc, char **argv, struct group_option
 				      : option == 'i' ? &o->image
 				      : option == 'l' ? &o->label
 				      : option == 'r' ? &o->policy
-				      : option == 't' ? &o->tail
 						      : NULL;
 
 		if (single)
 			*single = optarg;
-		else if (option == 'T')
-			o->timestamps = true;
 		else {
 			int r = parse_value(command, option, o);
 
@@ -106,11 +88,10 @@ static int parse(const char *command, int argc, char **argv, struct group_option
 	if (!o->name)
 		return cli_usage(
 			command, is_run ? "name the group with -n NAME." : "name the group.");
-	return is_run ? 0 : cli_no_more(command, argc, argv, optind + str_eq(command, "logs"));
+	return is_run ? 0 : cli_no_more(command, argc, argv, optind);
 }
 
-/* A name as a segment of a path or a value of a query (RFC 3986, section 2). */
-static char *url_encode(const char *text)
+char *url_encode(const char *text)
 {
 	struct buf buf = BUF_INIT;
 
@@ -120,7 +101,7 @@ static char *url_encode(const char *text)
 	return buf_take(&buf);
 }
 
-static char *group_path(const struct api *api, const struct group_options *o, const char *suffix)
+char *group_path(const struct api *api, const struct group_options *o, const char *suffix)
 {
 	_cleanup_free_ char *resource_group = url_encode(o->resource_group);
 	_cleanup_free_ char *name = url_encode(o->name);
@@ -130,13 +111,11 @@ static char *group_path(const struct api *api, const struct group_options *o, co
 		api_subscription(api), resource_group, name, suffix);
 }
 
-/* A request about a group. Not found: the words say where it was looked for, when that wasn't
- * given. */
-static int group_call(struct api *api, const char *method, const struct group_options *o,
-	const char *suffix, struct err *err, json_t **ret)
+int group_call(struct api *api, const char *method, const struct group_options *o,
+	const char *suffix, const json_t *body, struct err *err, json_t **ret)
 {
 	_cleanup_free_ char *path = group_path(api, o, suffix);
-	int r = api_call(api, method, path, NULL, err, ret);
+	int r = api_call(api, method, path, body, err, ret);
 
 	if (r == -ENOENT && str_eq(o->resource_group, DEFAULT_GROUP))
 		return err_wrap(err, "In the resource group '" DEFAULT_GROUP
@@ -296,40 +275,10 @@ int command_show(int argc, char **argv)
 		return r;
 	if (api_new(o.state, &err, &api) < 0)
 		return cli_fail(&err);
-	if (group_call(api, "GET", &o, "", &err, &group) < 0)
+	if (group_call(api, "GET", &o, "", NULL, &err, &group) < 0)
 		return cli_fail(&err);
 	json_dumpf(group, stdout, JSON_INDENT(2));
 	printf("\n");
-	return 0;
-}
-
-int command_logs(int argc, char **argv)
-{
-	_cleanup_(api_freep) struct api *api = NULL;
-	_cleanup_json_ json_t *group = NULL, *logs = NULL;
-	_cleanup_free_ char *suffix = NULL, *url_container = NULL, *tail = NULL;
-	const json_t *containers;
-	struct group_options o;
-	struct err err = {0};
-	const char *container;
-	int r = parse("logs", argc, argv, &o);
-
-	if (r != 0)
-		return r;
-	if (api_new(o.state, &err, &api) < 0)
-		return cli_fail(&err);
-	if (group_call(api, "GET", &o, "", &err, &group) < 0)
-		return cli_fail(&err);
-	containers = json_path(group, "properties", "containers", NULL);
-	container = optind < argc ? argv[optind]
-				  : json_get_str(json_array_get(containers, 0), "name", "");
-	tail = url_encode(o.tail ? o.tail : "");
-	container = url_container = url_encode(container);
-	suffix = xasprintf("/containers/%s/logs?timestamps=%s%s%s", container,
-		o.timestamps ? "true" : "false", o.tail ? "&tail=" : "", o.tail ? tail : "");
-	if (group_call(api, "GET", &o, suffix, &err, &logs) < 0)
-		return cli_fail(&err);
-	fputs(json_get_str(logs, "content", ""), stdout);
 	return 0;
 }
 
@@ -346,7 +295,7 @@ static int simple(
 		return r;
 	if (api_new(o.state, &err, &api) < 0)
 		return cli_fail(&err);
-	return group_call(api, method, &o, suffix, &err, &answer) < 0 ? cli_fail(&err) : 0;
+	return group_call(api, method, &o, suffix, NULL, &err, &answer) < 0 ? cli_fail(&err) : 0;
 }
 
 int command_stop(int argc, char **argv)

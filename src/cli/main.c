@@ -51,11 +51,27 @@ static const struct command commands[] = {
 		"All of a group's settings are there with az, an SDK or a YAML file.\n",
 		command_run},
 	{"show", "[-g GROUP] NAME", "print a group as JSON", IN_GROUP, command_show},
-	{"logs", "[-g GROUP] [--tail N] [--timestamps] NAME [CONTAINER]", "print a container's log",
-		IN_GROUP "  CONTAINER                    default: the group's first\n"
-			 "  --tail N                     only the last N lines\n"
-			 "  --timestamps                 with the time of each line\n",
+	{"logs", "[-f] [-g GROUP] [--tail N] [--timestamps] [--previous] NAME [CONTAINER]",
+		"print a container's log",
+		IN_GROUP
+		"  CONTAINER                    default: the group's first\n"
+		"  -f, --follow                 go on with what comes, until the container ends for good\n"
+		"  --tail N                     only the last N lines\n"
+		"  --timestamps                 with the time of each line\n"
+		"  --previous                   of the run before this one\n",
 		command_logs},
+	{"exec", "[-i] [-t] [-g GROUP] NAME [-c CONTAINER] -- COMMAND [ARGUMENT…]",
+		"execute a command in a running container",
+		IN_GROUP
+		"  -c, --container CONTAINER    needed when the group has several\n"
+		"  -i, --stdin                  pass standard input on, to its end\n"
+		"  -t, --tty                    with a terminal; needs one\n"
+		"Without -t, standard output and standard error stay apart. The command's exit code is that of `berth exec`; 126\n"
+		"or 127 when it could not be started or is not there.\n",
+		command_exec},
+	{"attach", "[-g GROUP] NAME [-c CONTAINER]", "print what a container writes from now on",
+		IN_GROUP "  -c, --container CONTAINER    needed when the group has several\n",
+		command_attach},
 	{"stop", "[-g GROUP] NAME", "stop a group; its address stays", IN_GROUP, command_stop},
 	{"start", "[-g GROUP] NAME", "start a stopped group", IN_GROUP, command_start},
 	{"restart", "[-g GROUP] NAME", "restart a group's containers in place", IN_GROUP,
@@ -68,7 +84,7 @@ static const struct command commands[] = {
 };
 
 /* Names that are promised and not there yet: refused as such, not as a typing error. */
-static const char *const later[] = {"attach", "events", "exec", "top"};
+static const char *const later[] = {"events", "top"};
 
 static void print_help(FILE *out)
 {
@@ -90,9 +106,28 @@ static void print_command_help(const struct command *command)
 	       ").\n");
 }
 
+/* Control characters, the two-byte ones of UTF-8 (U+0080 to U+009F) as well, are shown and not
+ * sent.
+ */
+static void print_plain(FILE *out, const char *text)
+{
+	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
+		bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f;
+
+		if (c1)
+			c++;
+		if (c1 || *c == 0x7f || (*c < ' ' && *c != '\n' && *c != '\t'))
+			fprintf(out, "\\x%02x", *c);
+		else
+			fputc(*c, out);
+	}
+}
+
 int cli_fail(const struct err *err)
 {
-	fprintf(stderr, "berth: %s\n", err->message);
+	fprintf(stderr, "berth: ");
+	print_plain(stderr, err->message);
+	fprintf(stderr, "\n");
 	return 1;
 }
 

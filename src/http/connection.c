@@ -66,6 +66,8 @@ static void connection_free(struct connection *connection)
 	server->n_connections--;
 	uncount_body(connection);
 
+	if (connection->websocket)
+		websocket_lost(connection->websocket);
 	if (connection->exchange && connection->state == CONNECTION_BUSY)
 		connection->exchange->connection =
 			NULL; /* it is the handler's until that answers */
@@ -77,7 +79,7 @@ static void connection_free(struct connection *connection)
 }
 
 /* Closing right here could free the connection under the feet of whoever is on the stack. */
-static void connection_break(struct connection *connection)
+void connection_break(struct connection *connection)
 {
 	connection->broken = true;
 	lws_set_timeout(connection->wsi, PENDING_TIMEOUT_USER_OK, LWS_TO_KILL_ASYNC);
@@ -93,7 +95,7 @@ static void set_deadline(struct connection *connection, int64_t timeout_ms)
 /* A socket that is closed with unread bytes sends a reset, and the reset may overtake the answer in
  * the peer's kernel. So the end is announced, and what still comes is read and dropped until the
  * peer closes, for a short while. */
-static void connection_linger(struct connection *connection)
+void connection_linger(struct connection *connection)
 {
 	SSL *tls = lws_get_ssl(connection->wsi);
 
@@ -126,30 +128,55 @@ static void connection_written(struct connection *connection)
 		connection_process(connection, "", 0);
 }
 
+/* Writes pieces of data until the socket or this turn has enough; returns how much of it is out of
+ * our hands. What libwebsockets couldn't write is in a buffer of its own: nothing more until that
+ * is empty. */
+static size_t write_pieces(
+	struct connection *connection, char *data, size_t len, bool *ret_buffered)
+{
+	size_t stop = MIN(len, WRITE_TURN), sent = 0;
+	bool buffered = lws_partial_buffered(connection->wsi);
+
+	while (sent < stop && !buffered) {
+		size_t n = MIN(WRITE_PIECE, stop - sent);
+
+		if (lws_write(connection->wsi, (unsigned char *)data + sent, n, LWS_WRITE_RAW) <
+			0) {
+			connection_break(connection);
+			break;
+		}
+		sent += n;
+		buffered = lws_partial_buffered(connection->wsi);
+	}
+	*ret_buffered = buffered;
+	return sent;
+}
+
 static void connection_write(struct connection *connection)
 {
 	struct response *out = &connection->out;
-	size_t stop = MIN(out->len, connection->out_sent + WRITE_TURN);
-	bool buffered = lws_partial_buffered(connection->wsi);
+	bool buffered;
+	size_t sent = write_pieces(connection, out->data + connection->out_sent,
+		out->len - connection->out_sent, &buffered);
 
-	/* What libwebsockets couldn't write is in a buffer of its own: nothing more until that is
-	 * empty. */
-	while (connection->out_sent < stop && !buffered) {
-		size_t n = MIN(WRITE_PIECE, stop - connection->out_sent);
-
-		if (lws_write(connection->wsi, (unsigned char *)out->data + connection->out_sent, n,
-			    LWS_WRITE_RAW) < 0) {
-			connection_break(connection);
-			return;
-		}
-		connection->out_sent += n;
-		buffered = lws_partial_buffered(connection->wsi);
+	if (connection->broken)
+		return;
+	connection->out_sent += sent;
+	if (sent > 0)
 		set_deadline(connection, connection->server->config.write_timeout_ms);
-	}
 	if (connection->out_sent < out->len || buffered)
 		lws_callback_on_writable(connection->wsi);
 	else
 		connection_written(connection);
+}
+
+bool connection_write_from(struct connection *connection, struct buf *out)
+{
+	bool buffered;
+	size_t sent = write_pieces(connection, out->data, out->len, &buffered);
+
+	buf_consume(out, sent);
+	return out->len == 0 && !buffered;
 }
 
 /* Takes the response over. */
@@ -248,16 +275,46 @@ static void connection_progress(struct connection *connection)
 	}
 }
 
-/* Returns how much was used: all of it, unless the state isn't READING any longer. */
+struct connection *connection_upgrade(struct http_exchange *exchange, struct websocket *websocket)
+{
+	struct connection *connection = exchange->connection;
+
+	assert(connection && connection->exchange == exchange);
+	connection->exchange = NULL;
+	exchange_free(exchange);
+	uncount_body(connection);
+	connection->state = CONNECTION_WEBSOCKET;
+	connection->websocket = websocket;
+	connection->deadline_ms = 0;
+	return connection;
+}
+
+void connection_resume(struct connection *connection)
+{
+	/* Whoever is on the stack goes on by itself. */
+	if (!connection->processing && !connection->broken)
+		connection_process(connection, "", 0);
+}
+
+static bool connection_reads(const struct connection *connection)
+{
+	return connection->state == CONNECTION_READING || connection->state == CONNECTION_WEBSOCKET;
+}
+
+/* Returns how much was used: all of it, unless it doesn't read any longer or a WebSocket is paused.
+ */
 static size_t connection_feed(struct connection *connection, const char *data, size_t len)
 {
 	const struct http_server *server = connection->server;
 	size_t used = 0;
 
-	while (used < len && connection->state == CONNECTION_READING && !connection->broken) {
+	while (used < len && connection_reads(connection) && !connection->broken) {
 		struct request *request;
 		size_t before;
 
+		if (connection->state == CONNECTION_WEBSOCKET)
+			return used +
+			       websocket_feed(connection->websocket, data + used, len - used);
 		if (connection->surplus) {
 			connection_refuse(connection, 503, "The server has too many connections.");
 			break;
@@ -311,7 +368,7 @@ static void connection_process(struct connection *connection, const char *data, 
 	if (pending->len == 0)
 		buf_done(pending); /* most connections never have any: not one of them keeps the
 				      memory */
-	if (pending->len == 0 && connection->state == CONNECTION_READING) {
+	if (pending->len == 0 && connection_reads(connection)) {
 		size_t used = connection_feed(connection, data, len);
 
 		data += used;
@@ -361,6 +418,8 @@ int connection_callback(
 	case LWS_CALLBACK_RAW_WRITEABLE:
 		if (connection->state == CONNECTION_WRITING)
 			connection_write(connection);
+		else if (connection->state == CONNECTION_WEBSOCKET)
+			websocket_writable(connection->websocket);
 		return connection->broken ? -1 : 0;
 	case LWS_CALLBACK_RAW_CLOSE:
 		connection_closed(connection);
@@ -427,6 +486,8 @@ void connections_sweep(struct http_server *server)
 	/* Nothing here frees a connection: those that are to be closed are closed by libwebsockets
 	 * later. */
 	for (struct connection *c = server->connections; c; c = c->next)
-		if (c->deadline_ms && c->deadline_ms <= now_ms && !c->broken)
+		if (c->websocket && !c->broken)
+			websocket_tick(c->websocket, now_ms);
+		else if (c->deadline_ms && c->deadline_ms <= now_ms && !c->broken)
 			connection_expired(c);
 }

@@ -7,11 +7,8 @@
  * in `pending`. An exchange outlives its connection when the peer goes away before the answer, and
  * outlives the server when that is freed first.
  *
- * WebSockets have their place in connection_request(), where a request is complete and not yet
- * handed over: an upgrade leaves HTTP there. The socket then gets one end of a socketpair whose
- * other end libwebsockets adopts on a vhost without TLS (lws_adopt_socket_vhost), the request's
- * head is written to it with a target of our own, and from then on the bytes of both are passed on:
- * TLS, limits and strict parsing stay here, frames and closing handshake are libwebsockets' own.
+ * A handler may turn an exchange into a WebSocket (websocket.c): the connection leaves HTTP for
+ * good then, and what it reads are frames.
  */
 #pragma once
 
@@ -41,6 +38,7 @@ enum connection_state {
 	CONNECTION_READING,
 	CONNECTION_BUSY, /* the handler has the exchange */
 	CONNECTION_WRITING,
+	CONNECTION_WEBSOCKET,
 	CONNECTION_LINGERING, /* answered for the last time, see connection_linger() */
 };
 
@@ -62,6 +60,7 @@ struct connection {
 	bool broken;			/* to be closed at the next chance */
 	int64_t deadline_ms;		/* of the monotonic clock; 0: none */
 	struct http_exchange *exchange; /* NULL between requests and once answered */
+	struct websocket *websocket;	/* in the state of that name */
 	size_t body_bytes;		/* its part of the server's */
 	struct buf pending;
 	struct response out;
@@ -116,6 +115,29 @@ int connection_callback(
 	struct lws *wsi, enum lws_callback_reasons reason, void *user, void *in, size_t len);
 /* exchange->response is ready: to be written if the peer is still there. Frees the exchange. */
 void exchange_deliver(struct http_exchange *exchange);
+
+/* For websocket.c. */
+
+/* Takes the connection out of HTTP; the exchange is gone. */
+struct connection *connection_upgrade(struct http_exchange *exchange, struct websocket *websocket);
+/* Writes off the front of out what the socket takes; true when nothing is left anywhere. */
+bool connection_write_from(struct connection *connection, struct buf *out);
+/* Reads on what was left because the websocket was paused. */
+void connection_resume(struct connection *connection);
+/* Ends it without ado, but not right here. */
+void connection_break(struct connection *connection);
+/* Ends it once the peer has read everything. */
+void connection_linger(struct connection *connection);
+
+/* Of websocket.c. */
+
+/* Returns how much was used: all, unless it is paused. */
+size_t websocket_feed(struct websocket *websocket, const char *data, size_t len);
+/* May end with connection->websocket gone. */
+void websocket_writable(struct websocket *websocket);
+void websocket_tick(struct websocket *websocket, int64_t now_ms);
+/* The connection is going away. Frees it. */
+void websocket_lost(struct websocket *websocket);
 
 struct answers *answers_ref(struct answers *answers);
 void answers_unref(struct answers *answers);

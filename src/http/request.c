@@ -155,8 +155,7 @@ static int parse_field(struct request *request, char *line)
 	return 0;
 }
 
-/* Is token an element of the comma-separated list? */
-static bool list_has(const char *list, const char *token)
+bool request_list_has(const char *list, const char *token)
 {
 	size_t len = strlen(token);
 
@@ -206,9 +205,9 @@ static int parse_field_meaning(
 		if (str_eq_nocase(name, "Content-Length"))
 			return parse_once(request, &framing->length, field);
 		if (str_eq_nocase(name, "Connection")) {
-			if (list_has(field->value, "close"))
+			if (request_list_has(field->value, "close"))
 				request->keep_alive = false;
-			else if (list_has(field->value, "keep-alive"))
+			else if (request_list_has(field->value, "keep-alive"))
 				request->keep_alive = true;
 		}
 		return 0;

@@ -66,3 +66,5 @@ bool request_begun(const struct request *request);
 
 /* Value of the first field of that name (case-insensitive), NULL when absent. Borrowed. */
 const char *request_field(const struct request *request, const char *name);
+/* Whether token (in any case) is an element of a field's comma-separated value. */
+bool request_list_has(const char *list, const char *token);

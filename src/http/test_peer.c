@@ -99,6 +99,8 @@ static void handle(struct http_exchange *exchange, void *arg)
 		pool_submit(server->pool, respond_echo, exchange);
 	} else if (str_starts(request->path, "/hold")) {
 		hold(server, exchange);
+	} else if (str_eq(request->path, "/socket")) {
+		websocket_accept(exchange, &server->websocket);
 	} else if (str_eq(request->path, "/big")) {
 		respond_big(exchange);
 	} else if (str_eq(request->path, "/header")) {
@@ -225,7 +227,7 @@ void peer_send(struct peer *peer, const char *text)
 	peer_send_bytes(peer, text, strlen(text));
 }
 
-static bool peer_fill(struct peer *peer)
+bool peer_fill(struct peer *peer)
 {
 	char data[16384];
 	int n = SSL_read(peer->tls, data, sizeof(data));

@@ -15,6 +15,7 @@
 #include "base/loop.h"
 #include "base/pool.h"
 #include "http/server.h"
+#include "http/websocket.h"
 
 /* Certificates in a temporary directory; for cmocka's group set-up and tear-down. */
 int certs_setup(void **state);
@@ -32,6 +33,7 @@ struct test_server {
 	struct http_exchange *held[8];
 	unsigned n_held;
 	unsigned n_handled;
+	struct websocket_config websocket; /* for /socket */
 };
 
 /* The handler answers 200 with "METHOD PATH ?QUERY =BODY" as text, but
@@ -39,6 +41,7 @@ struct test_server {
  *   /hold…      not before test_release()
  *   /big        with as many 'x' as the query says
  *   /header     with the value of the header that the query names, or 404
+ *   /socket     becomes a WebSocket, with server->websocket
  *   /status     with the status that the query says
  * config may be NULL; host, files and handler are filled in. */
 void test_server_start(struct test_server *server, const struct http_server_config *config);
@@ -58,6 +61,8 @@ struct peer {
 void peer_open(struct peer *peer, int port);
 void peer_send(struct peer *peer, const char *text);
 void peer_send_bytes(struct peer *peer, const void *data, size_t len);
+/* Reads some bytes into peer->in; false at the end. */
+bool peer_fill(struct peer *peer);
 /* Reads one response, without a body if head_only. Returns its status, 0 when the connection ended
  * first. The head goes to ret_head, the body to ret_body: owned by the caller, either may be NULL.
  */

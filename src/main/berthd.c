@@ -8,6 +8,7 @@
 #include "control/auth/auth.h"
 #include "control/dns/dns_store.h"
 #include "control/providers/containerinstance/containerinstance.h"
+#include "control/providers/containerinstance/sessions.h"
 #include "control/providers/resources/resources.h"
 #include "control/providers/signin/signin.h"
 #include "control/schedule/schedule.h"
@@ -22,6 +23,7 @@
 #define REQUEST_THREADS 16
 #define BODY_MAX ((size_t)4 << 20)
 #define CONNECTIONS_MAX 1024
+#define STREAM_OPEN_MS 10000
 
 struct control {
 	struct config *config;
@@ -32,6 +34,7 @@ struct control {
 	struct link_server *link;
 	struct dns *dns;
 	struct dns_store labels;
+	struct sessions *sessions;
 	struct arm *arm;
 	struct http_server *http;
 	struct arm_services services;
@@ -109,6 +112,32 @@ static int open_dns(struct control *control, struct err *err)
 		err);
 }
 
+static int open_stream(
+	void *arg, const char *node, const char *method, json_t *args, struct err *err, int *ret_fd)
+{
+	struct control *control = arg;
+
+	return link_server_stream(control->link, node, method, args, STREAM_OPEN_MS, err, ret_fd);
+}
+
+static int open_sessions(struct control *control, struct err *err)
+{
+	control->sessions = sessions_new(&(struct sessions_config){.loop = control->loop,
+						 .authority = control->config->listen,
+						 .open = open_stream,
+						 .arg = control},
+		err);
+	return control->sessions ? 0 : err->r;
+}
+
+static void handle(struct http_exchange *exchange, void *arg)
+{
+	struct control *control = arg;
+
+	if (!sessions_handle(control->sessions, exchange))
+		arm_handle(exchange, control->arm);
+}
+
 static int open_api(struct control *control, struct err *err)
 {
 	const struct config *config = control->config;
@@ -121,6 +150,7 @@ static int open_api(struct control *control, struct err *err)
 	control->services = (struct arm_services){.store = control->store,
 		.auth = control->auth,
 		.link = control->link,
+		.sessions = control->sessions,
 		.endpoint = control->endpoint,
 		.tenant_id = config->tenant_id,
 		.subscription_id = config->subscription_id,
@@ -146,8 +176,8 @@ static int open_api(struct control *control, struct err *err)
 			.key_file = key,
 			.max_body = BODY_MAX,
 			.max_connections = CONNECTIONS_MAX,
-			.handle = arm_handle,
-			.arg = control->arm},
+			.handle = handle,
+			.arg = control},
 		err, &control->http);
 	return port_taken(r, "`berth up --listen HOST:PORT`", err);
 }
@@ -165,6 +195,8 @@ static int control_start(struct control *control, struct err *err)
 	if (r == 0)
 		r = open_dns(control, err);
 	if (r == 0)
+		r = open_sessions(control, err);
+	if (r == 0)
 		r = open_api(control, err);
 	return r;
 }
@@ -173,6 +205,7 @@ static void control_stop(struct control *control)
 {
 	arm_free(control->arm);
 	http_server_free(control->http);
+	sessions_free(control->sessions);
 	dns_free(control->dns);
 	schedule_stop(control->schedule);
 	link_server_free(control->link);

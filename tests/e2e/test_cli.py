@@ -6,7 +6,7 @@ import pytest
 
 from harness import BUILD, Berth, free_port, run
 
-COMMANDS = ("up", "down", "az", "image", "run", "show", "logs", "stop", "start", "restart", "rm", "ps")
+COMMANDS = ("up", "down", "az", "image", "run", "show", "logs", "stop", "start", "restart", "rm", "ps", "exec", "attach")
 
 
 def fails(status, words, *argv, **kwargs):
@@ -25,7 +25,7 @@ def test_every_command_has_help_and_names_a_wrong_option(command):
 
 def test_wrong_words_are_named(tmp_path):
     fails(2, "there is no command 'dance'", "dance")
-    fails(2, "not there yet", "exec")
+    fails(2, "not there yet", "top")
     for argv in (["ps", "more"], ["az", "more"], ["down", "more"], ["up", "more"], ["show", "one", "more"]):
         fails(2, "there is no argument 'more'", *argv)
     fails(2, "'99999' is not a port", "run", "-n", "a", "--image", "b", "-p", "99999")

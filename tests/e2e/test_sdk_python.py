@@ -1,8 +1,10 @@
 """Debian's Python SDK, azure-mgmt-containerinstance, with azure-identity: every operation it has."""
 import json
+import threading
 import time
 
 import pytest
+import websocket
 from azure.core.exceptions import (ClientAuthenticationError, HttpResponseError, ResourceExistsError,
                                    ResourceNotFoundError)
 from azure.identity import ClientSecretCredential
@@ -195,9 +197,41 @@ def test_errors_are_of_the_shape_that_the_sdk_reads(client, registry, group):
     assert taken.value.error.code == "DnsNameLabelNotAvailable" and "'taken-label'" in taken.value.message
 
     with pytest.raises(HttpResponseError) as exec_:
-        client.containers.execute_command(group, "first", "one", models.ContainerExecRequest(
-            command="ls", terminal_size=models.ContainerExecRequestTerminalSize(rows=24, cols=80)))
-    assert exec_.value.error.code == "OperationNotSupported"
+        client.containers.execute_command(group, "first", "one", models.ContainerExecRequest(command="echo 'a"))
+    assert exec_.value.error.code == "InvalidCommand"
+
+
+def everything(berth, session, **options):
+    """What comes out of the WebSocket of exec or attach, to its end."""
+    ws = websocket.create_connection(session.web_socket_uri, sslopt={"ca_certs": str(berth.state / "ca.pem")}, timeout=30,
+                                     **options)
+    if not options:
+        ws.send(session.password)
+    text = ""
+    try:
+        while data := ws.recv():
+            text += data
+    except websocket.WebSocketConnectionClosedException:
+        pass
+    return text
+
+
+def test_exec_and_attach(berth, client, registry, group):
+    script = ["/bin/sh", "-c", "until [ -e /go ]; do usleep 20000; done; echo one; sleep 0.2; echo two; sleep 1"]
+    made = container_group(registry.ref("busybox:1"), command=script, policy="Never")
+    client.container_groups.begin_create_or_update(group, "talk", made).result()
+    attached = client.containers.attach(group, "talk", "one")
+    follower = threading.Thread(target=lambda: found.append(
+        everything(berth, attached, header={"Authorization": attached.password})))
+    found = []
+    follower.start()
+    time.sleep(0.5)
+    session = client.containers.execute_command(group, "talk", "one", models.ContainerExecRequest(
+        command="sh -c 'echo \"hi  there\"; touch /go'",
+        terminal_size=models.ContainerExecRequestTerminalSize(rows=24, cols=80)))
+    assert everything(berth, session) == "hi  there\r\n"
+    follower.join(30)
+    assert found == ["one\ntwo\n"]
 
 
 def test_a_wrong_secret_is_an_authentication_error(berth):

@@ -26,8 +26,10 @@ struct arm_request;
 struct arm_services {
 	struct store *store;
 	struct auth *auth;
-	struct link_server *link; /* see link/link.h; NULL in tests */
-	const char *endpoint;	  /* "https://127.0.0.1:8443", no trailing slash */
+	struct link_server *link;  /* see link/link.h; NULL in tests */
+	struct sessions *sessions; /* of exec and attach, see containerinstance/sessions.h; NULL
+				      where there are none */
+	const char *endpoint;	   /* "https://127.0.0.1:8443", no trailing slash */
 	const char *tenant_id;
 	const char *subscription_id;
 	const char *region;	  /* "local" */

@@ -16,6 +16,7 @@
 #include "node/agent/group.h"
 #include "node/agent/prober.h"
 #include "node/agent/session.h"
+#include "node/runtime/exec.h"
 
 /* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
  * group that needs one, and some for logs. What costs the machine something, making containers, is
@@ -23,7 +24,7 @@
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
 #define STARTS_MAX 64
-#define LOG_KEEP_MS 5000
+#define LOG_KEEP_MS 500
 #define WATCH_RETRY_MS 1000
 
 struct agent {
@@ -227,6 +228,8 @@ void agent_watch(struct group *group, struct container *c)
 	if (monitored)
 		return;
 	container_id(group, c, id, sizeof(id));
+	if (group->fresh)
+		runtime_exec_sweep(group->agent->config.runtime, dir, id);
 	fd = runtime_monitor_fd(group->agent->config.runtime, dir, id);
 	if (fd < 0 && fd != -ESRCH) {
 		log_error("group %s: container %s can't be watched: %s", group->uid, c->name,
@@ -403,21 +406,36 @@ struct request {
 	int64_t id;
 	char *dir;
 	unsigned run, tail;
-	bool timestamps;
+	uint64_t max_bytes; /* the last so many; 0: all */
+	bool timestamps, previous;
 };
+
+/* The run before the last one, if there is a log of it still. */
+static int choose_run(struct request *request, struct err *err)
+{
+	if (!request->previous)
+		return 0;
+	request->run = runtime_log_previous(request->dir, request->run);
+	if (request->run == 0)
+		return err_set(err, -ENOENT, "ContainerLogNotAvailable",
+			"The container has no run before the present one whose log is kept. Leave out 'previous'.");
+	return 0;
+}
 
 static void logs_job(void *arg)
 {
 	struct request *request = arg;
 	struct err err = {0};
-	int fd;
+	int fd, r = choose_run(request, &err);
 
-	if (link_client_stream(request->agent->link, request->id, NULL, &fd) == 0) {
+	if (link_client_stream(request->agent->link, request->id, r < 0 ? &err : NULL, &fd) == 0 &&
+		r == 0) {
 		/* A reader that stands still must not hold a thread here for ever. */
 		link_stream_bound(fd);
 		if (request->run > 0 &&
 			runtime_log_copy(request->agent->config.runtime, request->dir, request->run,
-				request->tail, request->timestamps, 0, fd, &err) < 0)
+				request->tail, request->timestamps, request->max_bytes, fd,
+				&err) < 0)
 			log_warn("logs: %s", err.message);
 		fd_close(fd);
 	}
@@ -456,9 +474,9 @@ static void request_logs(struct agent *agent, int64_t id, const json_t *args)
 				.dir = container_dir(group, c),
 				.run = c->run,
 				.tail = (unsigned)json_get_int(args, "tail", 0),
-				.timestamps = json_get_bool(args, "timestamps", false)};
-			if (json_get_bool(args, "previous", false) && request->run > 0)
-				request->run--;
+				.max_bytes = (uint64_t)MAX(json_get_int(args, "maxBytes", 0), 0),
+				.timestamps = json_get_bool(args, "timestamps", false),
+				.previous = json_get_bool(args, "previous", false)};
 			pool_submit(agent->pool, logs_job, request);
 		}
 		pthread_mutex_unlock(&group->lock);

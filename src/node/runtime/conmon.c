@@ -196,9 +196,9 @@ static int spawn(const struct runtime *runtime, const struct runtime_spec *spec,
 	/* Relative to the run folder: conmon cuts at a colon, which the state folder's path may
 	 * contain. */
 	_cleanup_free_ char *log = xasprintf("k8s-file:../../log/%u.log", spec->run);
-	/* Half of it, because the file before is kept, too. */
+	/* A quarter of it: the file before is kept, too, and so is the previous run's log. */
 	_cleanup_free_ char *log_max =
-		xasprintf("%llu", (unsigned long long)MAX(runtime->log_max_bytes / 2, 1));
+		xasprintf("%llu", (unsigned long long)MAX(runtime->log_max_bytes / 4, 1));
 	const char *const envp[] = {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"LC_ALL=C.UTF-8", "TZ=UTC", "_OCI_SYNCPIPE=3", NULL};

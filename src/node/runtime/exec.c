@@ -1,6 +1,7 @@
 /*
- * `crun exec` as our own child. What crun needs lies in a folder of the run's folder that is there
- * only until the command runs; its paths are relative, because crun is started in it: so no
+ * `crun exec` as our own child. What crun needs lies in a folder of the run's folder, exec-<n>, of
+ * which only the file "session" stays when the command runs, for who comes after us should we be
+ * killed; its paths are relative, because crun is started in it: so no
  * descriptor of a folder of the machine is open where a hostile working directory could name it.
  *
  * crun writes its pid file when all is set up, right before the program's execve: a crun that ends
@@ -58,6 +59,23 @@ static void start_done(struct start *start)
 	if (start->dir)
 		file_remove_tree(AT_FDCWD, start->dir);
 	free(start->dir);
+}
+
+/* The folder goes on to the command. */
+static int keep_session(struct start *start, struct runtime_exec *exec, struct err *err)
+{
+	static const char *const needless[] = {"process.json", "console", "pid", "log"};
+	char text[16];
+	int r;
+
+	for (size_t i = 0; i < ARRAY_SIZE(needless); i++)
+		unlinkat(start->dir_fd, needless[i], 0);
+	snprintf(text, sizeof(text), "%d\n", exec->session);
+	r = file_write_replace(start->dir_fd, "session", text, strlen(text), 0600);
+	if (r < 0)
+		return err_errno(err, r, "%s/session", start->dir);
+	exec->dir = take_ptr(start->dir);
+	return 0;
 }
 
 static bool is_crun(const struct runtime *runtime)
@@ -456,6 +474,8 @@ static int start_until(struct runtime *runtime, const struct runtime_exec_spec *
 
 	assert(spec->args[0]);
 	r = start(&state, deadline_ms, err, &exec);
+	if (r == 0)
+		r = keep_session(&state, &exec, err);
 	if (r < 0)
 		runtime_exec_done(&exec);
 	else
@@ -581,19 +601,54 @@ static void stop_crun(const struct runtime_exec *exec)
 	}
 }
 
+/* Each round can miss what was just being forked. */
+static void kill_all(const struct runtime_exec *exec)
+{
+	for (int i = 0; i < KILL_ROUNDS && kill_round(exec) > 0; i++)
+		;
+}
+
 void runtime_exec_done(struct runtime_exec *exec)
 {
 	exec->stdin_fd = fd_close(exec->stdin_fd);
 	if (exec->proc.pid > 0)
 		stop_crun(exec);
 	if (may_be_left(exec))
-		/* Each round can miss what was just being forked. */
-		for (int i = 0; i < KILL_ROUNDS && kill_round(exec) > 0; i++)
-			;
+		kill_all(exec);
 	exec->session = 0;
 	proc_kill(&exec->proc);
+	if (exec->dir)
+		file_remove_tree(AT_FDCWD, exec->dir);
+	free(take_ptr(exec->dir));
 	exec->stdout_fd = fd_close(exec->stdout_fd);
 	exec->stderr_fd = fd_close(exec->stderr_fd);
+}
+
+static void sweep_one(const char *run_dir, int run_fd, const char *name)
+{
+	_cleanup_free_ char *file = xasprintf("%s/session", name);
+	_cleanup_free_ char *dir = xasprintf("%s/%s", run_dir, name);
+	struct runtime_exec exec = RUNTIME_EXEC_INIT;
+	pid_t pid = 0;
+
+	if (read_pid(run_fd, file, &exec.session) == 0 && read_pid(run_fd, "pidfile", &pid) == 0 &&
+		pid_namespace(pid, &exec.pid_ns) == 0)
+		kill_all(&exec);
+	file_remove_tree(AT_FDCWD, dir);
+}
+
+void runtime_exec_sweep(struct runtime *runtime, const char *dir, const char *id)
+{
+	_cleanup_free_ char *run_dir = xasprintf("%s/run/%s", dir, id);
+	DIR *entries = opendir(run_dir);
+	struct dirent *entry;
+
+	if (!entries)
+		return;
+	while ((entry = readdir(entries)))
+		if (str_starts(entry->d_name, "exec-"))
+			sweep_one(run_dir, dirfd(entries), entry->d_name);
+	closedir(entries);
 }
 
 /* --- to the end, for probes --- */

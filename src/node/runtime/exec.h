@@ -27,6 +27,7 @@ struct runtime_exec {
 	int inner_pid; /* the command's process as this namespace sees it */
 	int session;   /* its session, likewise; 0: not known */
 	uint64_t pid_ns;
+	char *dir; /* owned */
 };
 
 #define RUNTIME_EXEC_INIT                                                                          \
@@ -44,6 +45,10 @@ void runtime_exec_resize(struct runtime_exec *exec, unsigned rows, unsigned cols
 int runtime_exec_wait(struct runtime_exec *exec, int timeout_ms);
 /* Kills the command with what it started in its session, closes, reaps. Idempotent. */
 void runtime_exec_done(struct runtime_exec *exec);
+
+/* When this program starts: ends what one before it, that was killed, left of its commands in a run
+ * that goes on. */
+void runtime_exec_sweep(struct runtime *runtime, const char *dir, const char *id);
 
 /* Runs a command without a terminal and without input to its end, for probes. At most max bytes of
  * its output (both streams) are kept; ret_output may be NULL, and is set after -ETIMEDOUT of a

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 #include "base/file.h"
 #include "base/time.h"
@@ -141,7 +142,7 @@ static void streams_are_separate_and_input_ends(void **state)
 static void a_terminal_has_a_size_that_changes(void **state)
 {
 	struct runtime_exec_spec spec = sh(
-		"trap 'busybox stty size' WINCH; tty=$(busybox tty); echo tty $tty $TERM; busybox stty size; "
+		"trap 'busybox stty size' WINCH; tty=$(busybox tty); echo tty $tty $TERM; until busybox stty size 2>/dev/null; do :; done; "
 		"echo ready; while :; do read line || continue; [ \"$line\" = end ] && exit 6; done");
 	struct runtime_exec exec;
 
@@ -320,6 +321,39 @@ static void it_ends_with_the_container(void **state)
 	assert_string_equal(err.code, "ContainerNotRunning");
 }
 
+static void killed_child(const struct runtime_exec_spec *spec, int out)
+{
+	struct runtime_exec exec = RUNTIME_EXEC_INIT;
+	struct err err = {0};
+
+	if (runtime_exec_start(runtime, spec, &err, &exec) < 0 || write(out, "x", 1) != 1)
+		_exit(1);
+	raise(SIGKILL);
+}
+
+static void what_a_killed_program_left_is_ended(void **state)
+{
+	struct runtime_exec_spec spec = sh("trap '' HUP PIPE; sleep 4711 & sleep 4711");
+	char byte;
+	int ends[2];
+	pid_t pid;
+
+	assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+	pid = fork();
+	if (pid == 0)
+		killed_child(&spec, ends[1]);
+	close(ends[1]);
+	assert_int_equal(read(ends[0], &byte, 1), 1);
+	close(ends[0]);
+	waitpid(pid, NULL, 0);
+	runtime_exec_sweep(runtime, box.dir, box.id);
+	assert_clean("4711");
+	/* The container goes on. */
+	assert_int_equal(run("exit 0", WAIT_MS, NULL), 0);
+	runtime_exec_sweep(runtime, box.dir, box.id);
+	runtime_exec_sweep(runtime, box.dir, "none");
+}
+
 static int setup_box(void **state)
 {
 	setup_machine(state);
@@ -351,6 +385,7 @@ int main(void)
 		cmocka_unit_test(a_hostile_working_directory_leads_nowhere),
 		cmocka_unit_test(a_false_terminal_is_refused),
 		cmocka_unit_test(it_ends_with_the_container),
+		cmocka_unit_test(what_a_killed_program_left_is_ended),
 	};
 
 	if (geteuid() != 0) {

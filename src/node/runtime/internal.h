@@ -62,6 +62,12 @@ void conmon_kill_strays(const struct runtime *runtime, const char *id);
  * pid of the container (> 0) or a negative errno with crun's sentence. For the fuzz target, too. */
 int conmon_sync_parse(const char *line, size_t len, struct err *err);
 
+/* runlog.c */
+
+void log_remove(const char *dir, unsigned run);
+/* The logs of the runs before `run`, but for the last one. */
+void log_remove_old(const char *dir, unsigned run);
+
 /* crun.c */
 
 int crun_start(const struct runtime *runtime, const char *id, struct err *err);

@@ -63,7 +63,7 @@ struct pending {
 	struct buf text;
 	char time[K8SLOG_TIME_MAX];
 	size_t time_len;
-	bool open, sure;
+	bool open, sure, continued;
 };
 
 struct reader {
@@ -79,13 +79,16 @@ static int emit(struct reader *reader, struct pending *pending, bool complete)
 		.time_len = pending->time_len,
 		.text = buf_str(&pending->text),
 		.text_len = pending->text.len,
+		.is_stderr = pending == &reader->streams[1],
 		.complete = complete,
+		.continued = pending->continued,
 		.sure = pending->sure,
 	};
 	int r = reader->fn(&line, reader->arg);
 
 	buf_clear(&pending->text);
 	pending->open = false;
+	pending->continued = !complete;
 	pending->sure = true;
 	return r;
 }
@@ -94,10 +97,17 @@ static int emit(struct reader *reader, struct pending *pending, bool complete)
 static int emit_whole(
 	struct reader *reader, struct pending *pending, const struct k8slog_record *record)
 {
-	struct k8slog_line line = {record->time, record->time_len, record->text, record->text_len,
-		true, pending->sure};
+	struct k8slog_line line = {.time = record->time,
+		.time_len = record->time_len,
+		.text = record->text,
+		.text_len = record->text_len,
+		.is_stderr = record->is_stderr,
+		.complete = true,
+		.continued = pending->continued,
+		.sure = pending->sure};
 
 	pending->sure = true;
+	pending->continued = false;
 	return reader->fn(&line, reader->arg);
 }
 
@@ -113,7 +123,7 @@ static int take_record(struct reader *reader, const char *text, size_t len)
 	if (!pending->open && !record.partial)
 		return emit_whole(reader, pending, &record);
 	if (pending->text.len + record.text_len > K8SLOG_LINE_MAX) {
-		r = emit(reader, pending, true);
+		r = emit(reader, pending, false);
 		if (r < 0)
 			return r;
 	}
@@ -220,43 +230,48 @@ int k8slog_read(const struct k8slog_source *source, uint64_t from, k8slog_fn fn,
 	return r;
 }
 
-/* Both passes of a copy: the first counts, the second skips so much and writes the rest. */
+/* Both passes of a copy: the first counts, the second skips so much and gives the rest out. */
 struct copy {
 	const struct k8slog_copy *options;
 	uint64_t lines, bytes; /* seen */
 	uint64_t last_unsure;  /* number of the last line whose beginning may be missing; 0: none */
 	uint64_t unsure_bytes_end; /* bytes seen up to its end */
 	uint64_t skip_lines, skip_bytes;
-	struct buf out;
-	int out_fd;
+	bool skipping[2]; /* the stream's present line */
+	bool open[2];
+	k8slog_sink sink;
+	void *arg;
 };
 
 /* conmon runs with TZ=UTC. */
-static size_t shown_time(const struct k8slog_line *line, char text[K8SLOG_TIME_MAX])
+size_t k8slog_time(const char *time, size_t len, char ret_text[K8SLOG_TIME_MAX])
 {
-	size_t len = line->time_len;
-
-	memcpy(text, line->time, len);
-	if (len > 6 && memcmp(text + len - 6, "+00:00", 6) == 0) {
+	memcpy(ret_text, time, len);
+	if (len > 6 && memcmp(ret_text + len - 6, "+00:00", 6) == 0) {
 		len -= 5;
-		text[len - 1] = 'Z';
+		ret_text[len - 1] = 'Z';
 	}
 	return len;
+}
+
+static bool has_time(const struct copy *copy, const struct k8slog_line *line)
+{
+	return copy->options->timestamps && !line->continued;
 }
 
 static uint64_t shown_size(const struct copy *copy, const struct k8slog_line *line)
 {
 	char text[K8SLOG_TIME_MAX];
 
-	return (copy->options->timestamps ? shown_time(line, text) + 1 : 0) + line->text_len +
-	       (line->complete ? 1 : 0);
+	return (has_time(copy, line) ? k8slog_time(line->time, line->time_len, text) + 1 : 0) +
+	       line->text_len + (line->complete ? 1 : 0);
 }
 
 static int count_line(const struct k8slog_line *line, void *arg)
 {
 	struct copy *copy = arg;
 
-	copy->lines++;
+	copy->lines += !line->continued;
 	copy->bytes += shown_size(copy, line);
 	if (!line->sure) {
 		copy->last_unsure = copy->lines;
@@ -265,52 +280,46 @@ static int count_line(const struct k8slog_line *line, void *arg)
 	return 0;
 }
 
-static int out_flush(struct copy *copy)
+/* Whether the line belongs to those before the tail. */
+static bool is_skipped(struct copy *copy, const struct k8slog_line *line)
 {
-	int r = copy->out.len ? fd_write_all(copy->out_fd, copy->out.data, copy->out.len) : 0;
-
-	buf_clear(&copy->out);
-	return r;
+	if (!line->continued) {
+		copy->skipping[line->is_stderr] = copy->skip_lines > 0;
+		copy->skip_lines -= copy->skip_lines > 0;
+	}
+	return copy->skipping[line->is_stderr];
 }
 
-static int out_add(struct copy *copy, const char *data, size_t len)
+static int put(struct copy *copy, bool is_stderr, const char *data, size_t len)
 {
 	size_t skipped = (size_t)MIN((uint64_t)len, copy->skip_bytes);
-	int r;
 
 	copy->skip_bytes -= skipped;
-	data += skipped;
-	len -= skipped;
-	if (copy->out.len + len > OUT_BLOCK) {
-		r = out_flush(copy);
-		if (r < 0)
-			return r;
-	}
-	return len > OUT_BLOCK ? fd_write_all(copy->out_fd, data, len)
-			       : buf_add(&copy->out, data, len);
+	if (skipped == len)
+		return 0;
+	return copy->sink(is_stderr, data + skipped, len - skipped, copy->arg);
 }
 
-static int write_line(const struct k8slog_line *line, void *arg)
+static int put_line(const struct k8slog_line *line, void *arg)
 {
 	struct copy *copy = arg;
-	char time[K8SLOG_TIME_MAX];
+	bool side = line->is_stderr;
+	char time[K8SLOG_TIME_MAX + 1];
 	int r = 0;
 
-	if (copy->skip_lines > 0) {
-		copy->skip_lines--;
+	if (is_skipped(copy, line))
 		return 0;
-	}
-	if (copy->options->timestamps) {
-		size_t len = shown_time(line, time);
+	if (has_time(copy, line)) {
+		size_t len = k8slog_time(line->time, line->time_len, time);
 
-		r = out_add(copy, time, len);
-		if (r == 0)
-			r = out_add(copy, " ", 1);
+		time[len++] = ' ';
+		r = put(copy, side, time, len);
 	}
 	if (r == 0)
-		r = out_add(copy, line->text, line->text_len);
+		r = put(copy, side, line->text, line->text_len);
 	if (r == 0 && line->complete)
-		r = out_add(copy, "\n", 1);
+		r = put(copy, side, "\n", 1);
+	copy->open[side] = !line->complete;
 	return r;
 }
 
@@ -348,27 +357,74 @@ static int find_start(const struct k8slog_source *source, struct copy *copy, uin
 
 /* The bytes of the lines that `tail` leaves; the lines before them are not shown and so don't
  * count. */
-struct tail_bytes {
-	struct copy *copy;
-	uint64_t skip_lines, bytes;
-};
-
 static int count_tail(const struct k8slog_line *line, void *arg)
 {
-	struct tail_bytes *tail = arg;
+	struct copy *copy = arg;
 
-	if (tail->skip_lines > 0)
-		tail->skip_lines--;
-	else
-		tail->bytes += shown_size(tail->copy, line);
+	if (!is_skipped(copy, line))
+		copy->bytes += shown_size(copy, line);
 	return 0;
+}
+
+int k8slog_emit(const struct k8slog_source *source, const struct k8slog_copy *options,
+	k8slog_sink sink, void *arg, bool ret_open[2])
+{
+	struct copy copy = {.options = options, .sink = sink, .arg = arg};
+	uint64_t from = 0;
+	int r = 0;
+
+	if (options->tail || options->max_bytes) {
+		r = find_start(source, &copy, &from);
+		if (r < 0)
+			return r;
+	}
+	if (options->tail && copy.lines > options->tail)
+		copy.skip_lines = copy.lines - options->tail;
+	if (options->max_bytes) {
+		struct copy count = {.options = options, .skip_lines = copy.skip_lines};
+
+		r = k8slog_read(source, from, count_tail, &count);
+		if (r < 0)
+			return r;
+		if (count.bytes > options->max_bytes)
+			copy.skip_bytes = count.bytes - options->max_bytes;
+	}
+	r = k8slog_read(source, from, put_line, &copy);
+	memcpy(ret_open, copy.open, sizeof(copy.open));
+	return r;
+}
+
+struct out {
+	struct buf buf;
+	int fd;
+};
+
+static int out_flush(struct out *out)
+{
+	int r = out->buf.len ? fd_write_all(out->fd, out->buf.data, out->buf.len) : 0;
+
+	buf_clear(&out->buf);
+	return r;
+}
+
+static int out_add(bool is_stderr, const char *data, size_t len, void *arg)
+{
+	struct out *out = arg;
+	int r;
+
+	if (out->buf.len + len > OUT_BLOCK) {
+		r = out_flush(out);
+		if (r < 0)
+			return r;
+	}
+	return len > OUT_BLOCK ? fd_write_all(out->fd, data, len) : buf_add(&out->buf, data, len);
 }
 
 int k8slog_copy(int older_fd, int fd, const struct k8slog_copy *options, int out_fd)
 {
-	struct copy copy = {.options = options, .out_fd = out_fd, .out = BUF_MAX(OUT_BLOCK)};
+	struct out out = {.fd = out_fd, .buf = BUF_MAX(OUT_BLOCK)};
 	struct k8slog_source source = {.fds = {older_fd, fd}};
-	uint64_t from = 0;
+	bool open[2];
 	int r;
 
 	for (size_t i = 0; i < 2; i++) {
@@ -378,25 +434,9 @@ int k8slog_copy(int older_fd, int fd, const struct k8slog_copy *options, int out
 			return -errno;
 		source.sizes[i] = (uint64_t)st.st_size;
 	}
-	if (options->tail || options->max_bytes) {
-		r = find_start(&source, &copy, &from);
-		if (r < 0)
-			return r;
-	}
-	if (options->tail && copy.lines > options->tail)
-		copy.skip_lines = copy.lines - options->tail;
-	if (options->max_bytes) {
-		struct tail_bytes tail = {.copy = &copy, .skip_lines = copy.skip_lines};
-
-		r = k8slog_read(&source, from, count_tail, &tail);
-		if (r < 0)
-			return r;
-		if (tail.bytes > options->max_bytes)
-			copy.skip_bytes = tail.bytes - options->max_bytes;
-	}
-	r = k8slog_read(&source, from, write_line, &copy);
+	r = k8slog_emit(&source, options, out_add, &out, open);
 	if (r == 0)
-		r = out_flush(&copy);
-	buf_done(&copy.out);
+		r = out_flush(&out);
+	buf_done(&out.buf);
 	return r;
 }

@@ -8,7 +8,7 @@
 #include "base/base.h"
 
 #define K8SLOG_TIME_MAX 40
-#define K8SLOG_LINE_MAX ((size_t)1 << 20) /* a longer line is broken in two */
+#define K8SLOG_LINE_MAX ((size_t)1 << 20) /* a longer line comes in pieces */
 #define K8SLOG_RECORD_MAX ((size_t)64 << 10)
 
 struct k8slog_record {
@@ -22,15 +22,16 @@ struct k8slog_record {
 /* line without its newline. False when it isn't a record. */
 bool k8slog_parse(const char *line, size_t len, struct k8slog_record *ret);
 
-/* Called for each joined line: text without its newline; complete: false only for what is left at
- * the end of the log. sure: the line's beginning was seen (reading may start in the middle of a
- * file). Negative stops the reading. */
+/* Called for each joined line: text without its newline; complete: false for what is left at the
+ * end of the log, and for a piece of a line that is too long to be held, whose next piece is
+ * `continued`. sure: the line's beginning was seen (reading may start in the middle of a file).
+ * Negative stops the reading. */
 struct k8slog_line {
 	const char *time;
 	size_t time_len;
 	const char *text;
 	size_t text_len;
-	bool complete, sure;
+	bool is_stderr, complete, continued, sure;
 };
 typedef int (*k8slog_fn)(const struct k8slog_line *line, void *arg);
 
@@ -50,5 +51,13 @@ struct k8slog_copy {
 	bool timestamps;
 	uint64_t max_bytes; /* of output, the last ones; 0: all */
 };
+/* What goes out, in pieces of any length. Negative stops. */
+typedef int (*k8slog_sink)(bool is_stderr, const char *data, size_t len, void *arg);
+/* open: of each stream, whether its last line is not complete. */
+int k8slog_emit(const struct k8slog_source *source, const struct k8slog_copy *options,
+	k8slog_sink sink, void *arg, bool ret_open[2]);
 /* Copies the log, as large as it is now, to out_fd. older_fd may be -EBADF. */
 int k8slog_copy(int older_fd, int fd, const struct k8slog_copy *options, int out_fd);
+
+/* The time as it is shown: "2026-11-23T18:50:51.333062283Z". */
+size_t k8slog_time(const char *time, size_t len, char ret_text[K8SLOG_TIME_MAX]);

@@ -176,7 +176,7 @@ static void test_log_is_bounded(void **state)
 
 	runtime->log_max_bytes = 64 << 10;
 	box_init(&box, "full",
-		"i=1000; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 400)) -gt 0 ] || sleep 0.2; done; sleep 0.2");
+		"i=1000; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); [ $((i % 200)) -gt 0 ] || sleep 0.2; done; sleep 0.2");
 	box_create(&box);
 	box_start(&box);
 	while (box_inspect(&box).phase != RUNTIME_EXITED) {
@@ -186,13 +186,13 @@ static void test_log_is_bounded(void **state)
 	assert_int_equal(runtime_log_keep(runtime, box.dir, 1, &box.err), 0);
 	snprintf(path, sizeof(path), "%s/log/1.log", box.dir);
 	assert_int_equal(stat(path, &st), 0);
-	assert_true(st.st_size <= 32 << 10);
+	assert_true(st.st_size <= 16 << 10);
 	{
-		/* The last 32 KiB and more, and nothing missing in it. */
+		/* The last 16 KiB and more, and nothing missing in it. */
 		_cleanup_free_ char *log = box_log(&box, 0, false, 0);
 		char *line = log;
 
-		assert_true(strlen(log) > (32 << 10) / 56 * 10);
+		assert_true(strlen(log) > (16 << 10) / 56 * 10);
 		assert_true(str_ends(log, "line 2999\n"));
 		for (size_t n = 3000 - strlen(log) / 10; n < 3000; n++, line += 10) {
 			char expected[16];

@@ -1,7 +1,7 @@
 /*
  * A container's folder:
  *   rootfs/           mounted by node/image
- *   log/<run>.log     what the run wrote, in k8s-file format; kept until the folder goes
+ *   log/<run>.log     what the run wrote, in k8s-file format; of the last two runs that have one
  *   log/<run>.log.old the file before, if it was full; .held: a second name of the present one
  *   run/<id>/         one run, removed by runtime_delete():
  *     config.json     the bundle
@@ -10,6 +10,7 @@
  * watched started         realtime in ms, written before the program is let go exit decimal exit
  * code, written by conmon when the log is complete; its mtime is the time pidfile, attach, ctl,
  * winsz, oom   conmon's and crun's
+ *     exec-<n>/       a command in the container, see exec.c
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -22,7 +23,6 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "node/runtime/internal.h"
-#include "node/runtime/k8slog.h"
 
 #define NOFILE_MAX 1048576u
 #define OOM_SCORE_ADJ 100 /* the kernel shall take a container before a daemon */
@@ -30,8 +30,7 @@
 #define MONITOR_TIMEOUT_MS 10000
 #define EXIT_SIGKILL (128 + 9)
 #define CREATE_TRIES 3
-
-static void log_remove(const char *dir, unsigned run);
+#define REMOVE_TRIES 3
 
 static int own_oom_score_adj(void)
 {
@@ -168,6 +167,7 @@ static int create(struct runtime *runtime, const struct runtime_spec *spec, cons
 		return r;
 	/* conmon counts a log's bytes from nothing, so the file must be new. */
 	log_remove(spec->dir, spec->run);
+	log_remove_old(spec->dir, spec->run);
 	r = conmon_create(runtime, spec, run_dir, run_fd, err);
 	return r < 0 ? r : runtime_log_keep(runtime, spec->dir, spec->run, err);
 }
@@ -388,7 +388,12 @@ int runtime_delete(struct runtime *runtime, const char *dir, const char *id, con
 	r = cgroup_remove(&runtime->cgroups, group, err);
 	if (r < 0)
 		return r;
-	r = file_remove_tree(AT_FDCWD, run_path);
+	/* A command that was just about to start may have made its folder meanwhile. */
+	for (int tries = 0; tries < REMOVE_TRIES; tries++) {
+		r = file_remove_tree(AT_FDCWD, run_path);
+		if (r != -ENOTEMPTY)
+			break;
+	}
 	return r < 0 ? err_errno(err, r, "remove %s", run_path) : 0;
 }
 
@@ -418,64 +423,4 @@ int runtime_group_cgroup_remove(struct runtime *runtime, const char *cgroup, str
 	if (r < 0)
 		return err_errno(err, r, "kill the processes of %s", path);
 	return cgroup_remove(&runtime->cgroups, path, err);
-}
-
-static char *log_path(const char *dir, unsigned run, const char *suffix)
-{
-	return xasprintf("%s/log/%u.log%s", dir, run, suffix);
-}
-
-/* A full log is replaced by an empty one, and would be gone but for a second name of ours: "held"
- * is the file that conmon writes now. When conmon's file is another one, what is held becomes
- * "old". */
-int runtime_log_keep(struct runtime *runtime, const char *dir, unsigned run, struct err *err)
-{
-	_cleanup_free_ char *path = log_path(dir, run, "");
-	_cleanup_free_ char *held = log_path(dir, run, ".held");
-	_cleanup_free_ char *old = log_path(dir, run, ".old");
-	struct stat now, before;
-
-	if (stat(path, &now) < 0)
-		return err_errno(err, -errno, "%s", path);
-	if (stat(held, &before) == 0) {
-		if (before.st_ino == now.st_ino)
-			return 0;
-		if (rename(held, old) < 0 && errno != ENOENT)
-			return err_errno(err, -errno, "%s", old);
-	}
-	/* EEXIST: another thread was here. */
-	if (link(path, held) < 0 && errno != EEXIST)
-		return err_errno(err, -errno, "%s", held);
-	return 0;
-}
-
-static void log_remove(const char *dir, unsigned run)
-{
-	static const char *const suffixes[] = {"", ".tmp", ".held", ".old"};
-
-	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
-		_cleanup_free_ char *path = log_path(dir, run, suffixes[i]);
-
-		unlink(path);
-	}
-}
-
-int runtime_log_copy(struct runtime *runtime, const char *dir, unsigned run, unsigned tail,
-	bool timestamps, uint64_t max_bytes, int out_fd, struct err *err)
-{
-	struct k8slog_copy options = {
-		.tail = tail, .timestamps = timestamps, .max_bytes = max_bytes};
-	_cleanup_free_ char *path = log_path(dir, run, "");
-	_cleanup_free_ char *old = log_path(dir, run, ".old");
-	_cleanup_fd_ int old_fd = -EBADF, fd = -EBADF;
-	int r = runtime_log_keep(runtime, dir, run, err);
-
-	if (r < 0)
-		return r;
-	old_fd = open(old, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return err_errno(err, -errno, "%s", path);
-	r = k8slog_copy(old_fd, fd, &options, out_fd);
-	return r < 0 ? err_errno(err, r, "copy of %s", path) : 0;
 }

@@ -27,7 +27,7 @@ struct runtime_config {
 	const char *conmon;	 /* "/usr/bin/conmon" */
 	const char *state_dir;	 /* crun --root */
 	const char *cgroup_root; /* "/berth-<instance>": parent of all groups in every hierarchy */
-	uint64_t log_max_bytes;	 /* for each run; 0: no bound */
+	uint64_t log_max_bytes;	 /* of a container: its last two runs; 0: no bound */
 };
 
 int runtime_new(const struct runtime_config *config, struct err *err, struct runtime **ret);
@@ -117,14 +117,18 @@ int runtime_group_cgroup(struct runtime *runtime, const char *cgroup, double cpu
 /* Kills what is left in it. cgroup "": the root of all groups, for the end of an instance. */
 int runtime_group_cgroup_remove(struct runtime *runtime, const char *cgroup, struct err *err);
 
-/* conmon replaces a log that has reached half of log_max_bytes by an empty one. Calling this now
- * and then (some seconds) while a run lives keeps the full one as well; without it, it is lost.
- * Cheap when there is nothing to do. */
+/* conmon replaces a log that has reached a quarter of log_max_bytes by an empty one. Calling this
+ * now and then (half a second) while a run lives keeps the full one as well; without it, it is
+ * lost. Cheap when there is nothing to do. */
 int runtime_log_keep(struct runtime *runtime, const char *dir, unsigned run, struct err *err);
+
+/* The last run before this one that has a log; 0: none. Creating a run removes all logs but this
+ * one. */
+unsigned runtime_log_previous(const char *dir, unsigned run);
 
 /* Copies the log of a run (k8s-file format) to fd as text: payloads only, or each line after its
  * timestamp. tail 0: all. Partial records are joined. max_bytes 0: no bound, else the last
- * max_bytes. */
+ * max_bytes. A run without a log (it could not be created) has an empty one. */
 int runtime_log_copy(struct runtime *runtime, const char *dir, unsigned run, unsigned tail,
 	bool timestamps, uint64_t max_bytes, int out_fd, struct err *err);
 

@@ -102,10 +102,13 @@ const checks = {
     assert.match(content, /^20\S+Z two\n$/);
     await assert.rejects(client.containers.listLogs(rg, "logs", "nothing"),
       { statusCode: 404, code: "ContainerNotFound" });
-    for (const call of [
-      client.containers.executeCommand(rg, "logs", "one", { command: "ls", terminalSize: { rows: 24, cols: 80 } }),
-      client.containers.attach(rg, "logs", "one"),
-    ]) await assert.rejects(call, { statusCode: 501, code: "OperationNotSupported" });
+    for (const session of [
+      await client.containers.executeCommand(rg, "logs", "one", { command: "ls", terminalSize: { rows: 24, cols: 80 } }),
+      await client.containers.attach(rg, "logs", "one"),
+    ]) {
+      assert.match(session.webSocketUri, /^wss:\/\/127\.0\.0\.1:\d+\/streams\/[-0-9a-f]{36}\?api-version=1\.0/);
+      assert.match(session.password, /\[\[EOM\]\]$/);
+    }
   },
 
   async "the location and the operations"() {

@@ -1,11 +1,12 @@
-/* One container of a group: its log; exec and attach say that they aren't there yet. */
+/* One container of a group: its log. */
 #include "control/providers/containerinstance/internal.h"
 #include "link/link.h"
 
+/* Of a longer log this is its end, which is what matters. */
 #define LOG_MAX ((size_t)64 << 20)
 #define LOG_TIMEOUT_MS 30000
 
-static int find_container(struct arm_request *request, struct err *err, struct group *group)
+int container_find(struct arm_request *request, struct err *err, struct group *group)
 {
 	const char *name = arm_param(request, "containerName");
 	const json_t *container;
@@ -42,7 +43,7 @@ static bool has_log(const json_t *container, const char *name)
 }
 
 /* A container that never ran has no log, and a client should hear that and not an empty text. */
-static int check_started(struct arm_request *request, const struct group *group, struct err *err)
+int container_check_started(struct arm_request *request, const struct group *group, struct err *err)
 {
 	const char *name = arm_param(request, "containerName");
 	const json_t *container;
@@ -82,6 +83,7 @@ static int logs_args(
 
 	json_put_str(args, "uid", json_get_str(group->record, "uid", ""));
 	json_put_str(args, "container", container);
+	json_object_set_new(args, "maxBytes", json_integer((json_int_t)LOG_MAX));
 	if (tail) {
 		if (str_to_u64(tail, INT32_MAX, &lines) < 0)
 			return err_set(err, -EINVAL, "InvalidQueryParameterValue",
@@ -95,20 +97,14 @@ static int logs_args(
 	return r;
 }
 
-/* What doesn't fit is dropped from the front: the end of a log is what matters. */
 static int read_all(int fd, struct buf *buf)
 {
 	ssize_t n;
 
-	for (;;) {
-		if (buf->len > LOG_MAX - (1u << 20))
-			buf_consume(buf, LOG_MAX / 4);
+	do
 		n = buf_read(buf, fd, 1u << 18);
-		if (n == -EINTR)
-			continue;
-		if (n <= 0)
-			return (int)n;
-	}
+	while (n > 0 || n == -EINTR);
+	return (int)n;
 }
 
 /* Programs write any byte; JSON has only characters, and C strings no NUL. */
@@ -126,18 +122,18 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 {
 	const struct arm_services *services = arm_services(request);
 	_cleanup_(group_done) struct group group = {0};
-	_cleanup_buf_ struct buf buf = BUF_MAX(LOG_MAX);
+	_cleanup_buf_ struct buf buf = BUF_MAX(LOG_MAX + 1);
 	_cleanup_json_ json_t *args = json_object();
 	_cleanup_free_ char *node = NULL;
 	_cleanup_free_ char *text = NULL;
 	_cleanup_fd_ int fd = -EBADF;
 	int r;
 
-	r = find_container(request, err, &group);
+	r = container_find(request, err, &group);
 	if (r == 0)
 		r = logs_args(request, &group, err, args);
 	if (r == 0)
-		r = check_started(request, &group, err);
+		r = container_check_started(request, &group, err);
 	if (r == 0)
 		r = node_pick(services, err, &node);
 	if (r == 0)
@@ -153,29 +149,4 @@ int containers_logs(struct arm_request *request, struct arm_response *response, 
 	text = log_text(&buf);
 	response->body = json_pack("{s:s}", "content", text);
 	return 0;
-}
-
-static int not_yet(
-	struct arm_request *request, const char *what, const char *instead, struct err *err)
-{
-	_cleanup_(group_done) struct group group = {0};
-	int r;
-
-	r = find_container(request, err, &group);
-	if (r < 0)
-		return r;
-	return err_set(err, -ENOTSUP, "OperationNotSupported",
-		"This version of Berth can't %s a container. %s", what, instead);
-}
-
-int containers_exec(struct arm_request *request, struct arm_response *response, struct err *err)
-{
-	return not_yet(request, "execute a command in",
-		"Make the command part of the container's own 'command', or run it in a container group of its own.",
-		err);
-}
-
-int containers_attach(struct arm_request *request, struct arm_response *response, struct err *err)
-{
-	return not_yet(request, "attach to", "Read the container's logs instead.", err);
 }

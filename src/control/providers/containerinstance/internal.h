@@ -137,6 +137,10 @@ int groups_start(struct arm_request *, struct arm_response *, struct err *);
 int groups_stop(struct arm_request *, struct arm_response *, struct err *);
 int groups_restart(struct arm_request *, struct arm_response *, struct err *);
 int groups_outbound(struct arm_request *, struct arm_response *, struct err *);
+/* The group of a request about a container, which it has. */
+int container_find(struct arm_request *, struct err *, struct group *ret);
+/* Code ContainerLogNotAvailable for one that never ran. */
+int container_check_started(struct arm_request *, const struct group *, struct err *);
 int containers_logs(struct arm_request *, struct arm_response *, struct err *);
 int containers_exec(struct arm_request *, struct arm_response *, struct err *);
 int containers_attach(struct arm_request *, struct arm_response *, struct err *);
