@@ -1,3 +1,4 @@
+#include <malloc.h>
 #include <stdarg.h>
 
 #include "base/json.h"
@@ -143,4 +144,16 @@ void json_put_str(json_t *obj, const char *key, const char *value)
 	clean = str_utf8_clean(value, strlen(value));
 	if (json_object_set_new(obj, key, json_string(clean)) < 0)
 		abort();
+}
+
+static void wipe_and_free(void *memory)
+{
+	if (memory)
+		explicit_bzero(memory, malloc_usable_size(memory));
+	free(memory);
+}
+
+void json_wipe_freed(void)
+{
+	json_set_alloc_funcs(malloc, wipe_and_free);
 }

@@ -28,6 +28,10 @@ bool json_get_bool(const json_t *obj, const char *key, bool fallback);
 json_t *json_get_obj(const json_t *obj, const char *key); /* NULL unless an object */
 json_t *json_get_arr(const json_t *obj, const char *key); /* NULL unless an array */
 
+/* From now on the memory of JSON values is wiped when it is freed, for programs that handle
+ * secrets. */
+void json_wipe_freed(void);
+
 /* Follows keys: json_path(doc, "properties", "ipAddress", NULL). NULL when a step is missing.
  * Borrowed. */
 json_t *json_path(const json_t *obj, ...) __attribute__((sentinel));

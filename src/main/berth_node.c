@@ -220,6 +220,7 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	umask(0022);
+	json_wipe_freed();
 	pin = config_path(node.config, "node/mnt");
 	r = runtime_namespace_enter(pin, &err);
 	if (r == 0) {

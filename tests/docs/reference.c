@@ -52,16 +52,16 @@ static void print_values(const char *before, const char *const *values)
 
 static void print_support(const struct schema_property *p)
 {
-	if (p->flags & SCHEMA_UNSUPPORTED) {
+	if (p->flags & (SCHEMA_UNSUPPORTED | SCHEMA_MISPLACED)) {
 		printf("**refused**%s%s", p->instead ? ": " : "", p->instead ? p->instead : "");
 		return;
 	}
 	if (p->flags & SCHEMA_READ_ONLY) {
-		printf("read-only: ignored in requests");
+		printf("read-only");
 		return;
 	}
-	printf("%s", p->flags & SCHEMA_REQUIRED ? "required" : "yes");
-	if (p->flags & SCHEMA_SECRET)
+	printf("honoured%s", p->flags & SCHEMA_REQUIRED ? ", required" : "");
+	if (p->flags & (SCHEMA_SECRET | SCHEMA_SECRET_MAP))
 		printf("; secret: never in an answer");
 	if (p->supported) {
 		print_values("; ", p->supported);
@@ -84,6 +84,10 @@ static void print_support(const struct schema_property *p)
 
 static void print_object(const struct schema_object *object)
 {
+	if (object->n == 0) {
+		printf("\n### %s\n\nIt has no properties.\n", object->name);
+		return;
+	}
 	printf("\n### %s\n\n| property | type | api-versions | supported |\n| --- | --- | --- | --- |\n",
 		object->name);
 	for (size_t i = 0; i < object->n; i++) {
@@ -153,9 +157,11 @@ static void print_supported(void)
 
 	printf("# What is supported\n\n"
 	       "Generated from the tables of routes and of the schema (`tests/docs.py --write`).\n\n"
-	       "What is refused is refused with `PropertyNotSupported`, the path of the property, and what to do instead; `null`, `[]`\n"
-	       "and `{}` are let through. Nothing is silently ignored but read-only properties, as in Azure. A property in a request\n"
-	       "whose api-version doesn't have it is an error; in an answer it is left out.\n\n"
+	       "Each property is *honoured*, *read-only* or *refused*. What is refused is refused with `PropertyNotSupported`, the path\n"
+	       "of the property, and why or what to do instead; `null`, `[]` and `{}` are let through. A property that no api-version\n"
+	       "has is refused with its path. Nothing is silently ignored but read-only properties that a client sends back as it read\n"
+	       "them: [groups.md](groups.md) has that rule, those of updates, and those over several properties at once. A property in\n"
+	       "a request whose api-version doesn't have it is an error; in an answer it is left out.\n\n"
 	       "## Microsoft.ContainerInstance/containerGroups\n\nThe api-versions:");
 	for (size_t i = 0; containerinstance_versions[i]; i++)
 		printf("%s%s", i == 0 ? "\n" : i % 6 ? ", " : ",\n", containerinstance_versions[i]);

@@ -26,6 +26,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(spec_name_is_valid(c->name) && !strpbrk(c->name, "/."));
 		assert(c->cpu >= 0 && c->cpu <= SPEC_CPU_MAX && c->cpu_limit >= 0 &&
 			c->cpu_limit <= SPEC_CPU_MAX);
+		assert(c->n_mounts <= SPEC_MOUNTS_MAX);
+		for (size_t k = 0; k < c->n_mounts; k++) {
+			const struct container_mount *mount = &c->mounts[k];
+
+			assert(mount->path[0] == '/' && mount->path[1] &&
+				!strstr(mount->path, "//"));
+			assert(!strstr(mount->path, "/../") && !str_ends(mount->path, "/.."));
+			assert(spec_name_is_valid(mount->volume->name));
+		}
 		assert(c->memory_bytes <= (uint64_t)SPEC_MEMORY_MAX &&
 			c->memory_limit_bytes <= (uint64_t)SPEC_MEMORY_MAX);
 		for (size_t kind = 0; kind < PROBE_KINDS; kind++) {

@@ -222,19 +222,25 @@ int volumes_down(struct volumes *volumes, const struct volume_group *group, stru
 
 /* --- the beginning --- */
 
+/* Secrets go in as hashes, so that the buffer holds none of them. */
 static void put(struct buf *buf, const char *key, const char *value)
 {
-	buf_printf(buf, "%s=%zu:%s\n", key, value ? strlen(value) : 0, value ? value : "");
+	char hash[SHA256_HEX_MAX];
+
+	sha256_hex(value ? value : "", value ? strlen(value) : 0, hash);
+	buf_printf(buf, "%s=%s\n", key, value ? hash : "");
 }
 
-/* Files are the definition of a secret, not of a configMap, which changes in place. */
+/* "" for a configMap, which is the agent's by its name and changes in place. */
 static void hash_definition(const struct volume_spec *spec, char ret[SHA256_HEX_MAX])
 {
 	_cleanup_buf_ struct buf buf = BUF_INIT;
-	char *files = spec->kind == VOLUME_SECRET && spec->files
-			      ? json_dumps(spec->files, JSON_SORT_KEYS | JSON_COMPACT)
-			      : NULL;
+	const char *key;
+	json_t *value;
 
+	ret[0] = '\0';
+	if (spec->kind == VOLUME_CONFIG_MAP)
+		return;
 	buf_printf(&buf, "kind=%d\nsize=%llu\nread_only=%d\n", (int)spec->kind,
 		(unsigned long long)spec->size_bytes, spec->read_only);
 	put(&buf, "repository", spec->repository);
@@ -243,18 +249,19 @@ static void hash_definition(const struct volume_spec *spec, char ret[SHA256_HEX_
 	put(&buf, "share", spec->share);
 	put(&buf, "account", spec->account);
 	put(&buf, "key", spec->key);
-	put(&buf, "files", files);
+	json_object_foreach ((json_t *)(uintptr_t)spec->files, key, value) {
+		put(&buf, "file", key);
+		put(&buf, "is", json_string_value(value));
+	}
 	sha256_hex(buf.data, buf.len, ret);
-	explicit_bzero(buf.data, buf.len);
-	if (files)
-		explicit_bzero(files, strlen(files));
-	free(files);
 }
 
 static bool has_definition(int dir, const char *definition)
 {
 	_cleanup_free_ char *text = NULL;
 
+	if (!definition[0])
+		return true;
 	return file_read(dir, DEFINITION, SHA256_HEX_MAX, &text, NULL) == 0 &&
 	       str_eq(text, definition);
 }
@@ -283,7 +290,8 @@ static int open_volume(
 	dir = fd_open_beneath(top, spec->name, O_RDONLY | O_DIRECTORY, 0);
 	if (dir < 0)
 		return err_errno(err, dir, "open the volume's folder");
-	r = file_write_replace(dir, DEFINITION, definition, strlen(definition), 0600);
+	if (definition[0])
+		r = file_write_replace(dir, DEFINITION, definition, strlen(definition), 0600);
 	return r < 0 ? err_errno(err, r, "write the volume's definition") : take_fd(dir);
 }
 
