@@ -15,7 +15,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		assert(err.code[0] && err.message[0]);
 		return 0;
 	}
-	assert(spec->n_containers >= 1 && spec->n_containers <= SPEC_CONTAINERS_MAX);
+	assert(spec->n_init <= SPEC_INIT_CONTAINERS_MAX);
+	assert(spec->n_containers > spec->n_init &&
+		spec->n_containers - spec->n_init <= SPEC_CONTAINERS_MAX);
+	free(spec_dns_text(spec->dns));
 	assert(spec_name_is_valid(spec->hostname));
 	for (size_t i = 0; i < spec->n_containers; i++) {
 		const struct container_spec *c = &spec->containers[i];
@@ -34,6 +37,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		}
 		assert(c->memory_bytes <= (uint64_t)SPEC_MEMORY_MAX &&
 			c->memory_limit_bytes <= (uint64_t)SPEC_MEMORY_MAX);
+		for (size_t kind = 0; kind < PROBE_KINDS; kind++) {
+			const struct probe_spec *probe = c->probes[kind];
+
+			assert(!probe || (i >= spec->n_init && probe->period_s > 0));
+			assert(!probe || !probe->command == !!probe->path);
+		}
 	}
 	return 0;
 }
