@@ -380,3 +380,14 @@ def test_a_frozen_server_harms_who_mounted_it_alone(workdir, tmp_path, mounts, m
             other.down()
         finally:
             frozen.thaw()
+
+
+def test_a_server_with_a_name(mounts, server):
+    """Which the library looks up by itself again, after the lock-down."""
+    path = mounts.up("share-a", "accone", server=f"localhost:{server.port}")
+    assert not mounts.failed, path
+    (path / "by-name").write_text("x")
+    assert (server.share("share-a") / "by-name").read_text() == "x"
+    server.stop()
+    server.start()
+    assert (path / "by-name").read_text() == "x"

@@ -26,7 +26,7 @@
 #define ANSWER_MS 20000
 #define ANSWER_MAX 4096
 #define END_MS 2000
-#define PROGRAM "/berth-smb"
+#define PROGRAM "berth-smb" /* in its root */
 
 /* --- the process's own view of the machine: what it links, and how names are resolved --- */
 
@@ -107,7 +107,7 @@ static int bind_program(const struct child *child)
 
 	if (tree < 0)
 		return -errno;
-	if (move_mount(tree, "", AT_FDCWD, PROGRAM + 1, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	if (move_mount(tree, "", AT_FDCWD, PROGRAM, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return -errno;
 	return 0;
 }
@@ -132,7 +132,7 @@ static int enter_view(const struct child *child)
 	if (r == 0)
 		r = write_file(".smb/smb.conf", SMB_CONF);
 	if (r == 0)
-		r = write_file(PROGRAM + 1, NULL);
+		r = write_file(PROGRAM, NULL);
 	if (r == 0)
 		r = bind_program(child);
 	if (r == 0)
@@ -233,7 +233,7 @@ static int spawn(const struct volumes *volumes, const char *path, const char *mo
 	const struct azure_server *server, int fuse_fd, struct err *err, struct proc *ret,
 	int *ret_answer_fd)
 {
-	static const char *const argv[] = {PROGRAM, NULL};
+	static const char *const argv[] = {"/" PROGRAM, NULL};
 	static const char *const envp[] = {
 		"LC_ALL=C.UTF-8", "HOME=/", "USER=berth", "RES_OPTIONS=timeout:2 attempts:2", NULL};
 	_cleanup_fd_ int in = config_file(server, mode, err);

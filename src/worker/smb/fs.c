@@ -7,9 +7,6 @@
 
 #include "worker/smb/fs.h"
 
-/* No call may last longer, whatever the library or the server does: the process ends then, and the
- * mount with it, which berth-node makes anew. */
-#define WATCHDOG_S 120
 #define IO_BYTES_MAX (1 << 20)
 
 struct fs {
@@ -19,7 +16,7 @@ struct fs {
 
 static struct fs *current(void)
 {
-	alarm(WATCHDOG_S);
+	alarm(SHARE_WATCHDOG_S);
 	return fuse_get_context()->private_data;
 }
 

@@ -100,6 +100,7 @@ static int begin(const struct share *share, struct attempt *attempt)
 {
 	int64_t now_ms = time_mono_ms();
 
+	alarm(SHARE_WATCHDOG_S);
 	*attempt = (struct attempt){.deadline_ms = now_ms + (share->connected ? RECONNECT_MS : 0)};
 	return now_ms < share->silent_until_ms ? -ETIMEDOUT : 0;
 }

@@ -13,6 +13,10 @@
 
 #include "base/base.h"
 
+/* No call of the library may last longer, whatever it or the server does: SIGALRM ends the process
+ * then, and the mount with it, which berth-node makes anew. Who calls takes the alarm back. */
+#define SHARE_WATCHDOG_S 120
+
 struct share;
 struct share_file;
 

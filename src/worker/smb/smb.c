@@ -124,6 +124,7 @@ static int serve(struct share *share, const json_t *config, const char *address)
 	};
 	int r = share_connect(share);
 
+	alarm(0);
 	report("login", r, address);
 	return r < 0 ? 0 : fs_run(share, &fs);
 }
