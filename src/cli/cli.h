@@ -4,6 +4,8 @@
  */
 #pragma once
 
+#include <stdio.h>
+
 #include "base/base.h"
 #include "base/json.h"
 #include "main/config.h"
@@ -30,10 +32,14 @@ int command_stop(int argc, char **argv);
 int command_start(int argc, char **argv);
 int command_restart(int argc, char **argv);
 int command_rm(int argc, char **argv);
+int command_events(int argc, char **argv);
 int command_secret(int argc, char **argv);
 
 #define DEFAULT_STATE "/var/lib/berth"
 
+/* Text that strangers may have written: control characters, the two-byte ones of UTF-8 (U+0080 to
+ * U+009F) as well, are shown and not sent to the terminal. */
+void cli_print(FILE *out, const char *text);
 /* Prints "berth: MESSAGE", returns 1. What a terminal would obey is escaped: parts of a message may
  * come out of a container. */
 int cli_fail(const struct err *err);

@@ -263,6 +263,82 @@ int command_run(int argc, char **argv)
 	return print_result(group);
 }
 
+/* The events of one view, each with whose it is. */
+static void add_events(json_t *all, const json_t *view, const char *who)
+{
+	json_t *event;
+	size_t i;
+
+	json_array_foreach (json_get_arr(view, "events"), i, event) {
+		json_put_str(event, "who", who);
+		json_array_append(all, event);
+	}
+}
+
+static void add_containers(json_t *all, const json_t *containers)
+{
+	const json_t *container;
+	size_t i;
+
+	json_array_foreach (containers, i, container)
+		add_events(all, json_path(container, "properties", "instanceView", NULL),
+			json_get_str(container, "name", ""));
+}
+
+/* Times as the API writes them sort as text. */
+static int compare_events(const void *a, const void *b)
+{
+	const json_t *const *x = a, *const *y = b;
+
+	return strcmp(json_get_str(*x, "lastTimestamp", ""), json_get_str(*y, "lastTimestamp", ""));
+}
+
+static void print_events(const json_t *all)
+{
+	size_t i, n = json_array_size(all);
+	const json_t **sorted = xcalloc(n + 1, sizeof(*sorted));
+
+	for (i = 0; i < n; i++)
+		sorted[i] = json_array_get(all, i);
+	qsort(sorted, n, sizeof(*sorted), compare_events);
+	if (n > 0)
+		printf("%-20s  %-7s  %5s  %-20s  %-20s  %s\n", "LAST", "TYPE", "COUNT", "OF",
+			"EVENT", "MESSAGE");
+	for (i = 0; i < n; i++) {
+		printf("%-20s  %-7s  %5lld  %-20s  %-20s  ",
+			json_get_str(sorted[i], "lastTimestamp", ""),
+			json_get_str(sorted[i], "type", ""),
+			(long long)json_get_int(sorted[i], "count", 1),
+			json_get_str(sorted[i], "who", ""), json_get_str(sorted[i], "name", ""));
+		cli_print(stdout, json_get_str(sorted[i], "message", ""));
+		printf("\n");
+	}
+	free(sorted);
+}
+
+int command_events(int argc, char **argv)
+{
+	_cleanup_(api_freep) struct api *api = NULL;
+	_cleanup_json_ json_t *group = NULL, *all = json_array();
+	const json_t *properties;
+	struct group_options o;
+	struct err err = {0};
+	int r = parse("events", argc, argv, &o);
+
+	if (r != 0)
+		return r;
+	if (api_new(o.state, &err, &api) < 0)
+		return cli_fail(&err);
+	if (group_call(api, "GET", &o, "", NULL, &err, &group) < 0)
+		return cli_fail(&err);
+	properties = json_get_obj(group, "properties");
+	add_events(all, json_get_obj(properties, "instanceView"), "the group");
+	add_containers(all, json_get_arr(properties, "initContainers"));
+	add_containers(all, json_get_arr(properties, "containers"));
+	print_events(all);
+	return 0;
+}
+
 int command_show(int argc, char **argv)
 {
 	_cleanup_(api_freep) struct api *api = NULL;

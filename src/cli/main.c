@@ -55,6 +55,9 @@ static const struct command commands[] = {
 		"All of a group's settings are there with az, an SDK or a YAML file.\n",
 		command_run},
 	{"show", "[-g GROUP] NAME", "print a group as JSON", IN_GROUP, command_show},
+	{"events", "[-g GROUP] NAME", "print the events of a group",
+		IN_GROUP "What happened to the group and its containers, the newest last.\n",
+		command_events},
 	{"logs", "[-f] [-g GROUP] [--tail N] [--timestamps] [--previous] NAME [CONTAINER]",
 		"print a container's log",
 		IN_GROUP
@@ -95,7 +98,7 @@ static const struct command commands[] = {
 };
 
 /* Names that are promised and not there yet: refused as such, not as a typing error. */
-static const char *const later[] = {"events", "top"};
+static const char *const later[] = {"top"};
 
 static void print_help(FILE *out)
 {
@@ -117,10 +120,7 @@ static void print_command_help(const struct command *command)
 	       ").\n");
 }
 
-/* Control characters, the two-byte ones of UTF-8 (U+0080 to U+009F) as well, are shown and not
- * sent.
- */
-static void print_plain(FILE *out, const char *text)
+void cli_print(FILE *out, const char *text)
 {
 	for (const unsigned char *c = (const unsigned char *)text; *c; c++) {
 		bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f;
@@ -137,7 +137,7 @@ static void print_plain(FILE *out, const char *text)
 int cli_fail(const struct err *err)
 {
 	fprintf(stderr, "berth: ");
-	print_plain(stderr, err->message);
+	cli_print(stderr, err->message);
 	fprintf(stderr, "\n");
 	return 1;
 }
@@ -212,7 +212,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(later); i++)
 		if (str_eq(argv[1], later[i])) {
 			fprintf(stderr,
-				"berth: '%s' is not there yet in version %s. `berth show` and `berth logs` tell what a group does.\n",
+				"berth: '%s' is not there yet in version %s. `berth events` and `berth logs` tell what a group does.\n",
 				argv[1], BERTH_VERSION);
 			return 2;
 		}

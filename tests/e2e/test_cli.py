@@ -78,6 +78,15 @@ def test_options_stand_anywhere_and_paths_are_relative(berth, registry, group):
     assert group in run(BUILD / "berth", "ps", "--state", berth.state, "-g", group).stdout
 
 
+def test_events_of_a_group_are_listed_by_time(berth, registry, group):
+    run(BUILD / "berth", "run", "--state", berth.state, "-g", group, "-n", "eventful", "--image", registry.ref("busybox:1"),
+        "--", "sleep", "1000")
+    lines = run(BUILD / "berth", "events", "--state", berth.state, "-g", group, "eventful").stdout.splitlines()
+    assert lines[0].split()[:4] == ["LAST", "TYPE", "COUNT", "OF"]
+    assert "Started container" in lines[-1] and " eventful " in lines[-1]
+    assert lines[1:] == sorted(lines[1:], key=lambda line: line.split()[0])
+
+
 def test_who_is_not_root_is_told(berth):
     nobody = ["setpriv", "--reuid=65534", "--clear-groups"]
     for command, words in (("up", "sudo berth up"), ("down", "sudo berth down"), ("ps", "try sudo"), ("az", "try sudo")):
