@@ -184,7 +184,7 @@ def test_sixty_containers(quick, registry, rg):
     print(f"60 containers ran after {time.monotonic() - begun:.1f} s")
     assert running["properties"]["provisioningState"] == "Succeeded"
     assert all(view(running, i)["currentState"]["state"] == "Running" for i in range(60))
-    assert quick.logs(rg, "g", "c59") == "I am 59\n"
+    eventually(lambda: quick.logs(rg, "g", "c59") == "I am 59\n")
     begun = time.monotonic()
     assert quick.call("POST", quick.group_id(rg, "g") + "/stop").status == 204
     quick.wait(rg, "g", lambda g: state(g) == "Stopped", timeout=60)

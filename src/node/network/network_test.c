@@ -68,6 +68,25 @@ static void closing_takes_away_what_was_open(void **state)
 	assert_true(connects(b, ADDRESS_A, 80));
 }
 
+/* What asks whether a group is well has to reach it while nobody else can. */
+static void a_socket_of_the_sandbox_reaches_it_closed(void **state)
+{
+	_cleanup_fd_ int fd = network_sandbox_socket(network, sandbox_a.uid);
+	_held_ int server = listen_in(ns_of(sandbox_a.uid), 80);
+	struct sockaddr_in to = ipv4(ADDRESS_A, 80);
+	struct err err = {0};
+
+	ok(network_sandbox_open(network, &sandbox_a, false, &err), &err);
+	assert_false(connects(world, ADDRESS_A, 80));
+	assert_true(fd >= 0);
+	if (connect(fd, (struct sockaddr *)&to, sizeof(to)) < 0)
+		assert_int_equal(errno, EINPROGRESS);
+	assert_true(wait_for(server, POLLIN, 1000));
+	assert_int_equal(network_sandbox_socket(network, "../../etc/passwd"), -EINVAL);
+	assert_int_equal(
+		network_sandbox_socket(network, "00000000-0000-4000-8000-00000000dead"), -ENOENT);
+}
+
 static void outgoing_connections_are_masqueraded(void **state)
 {
 	_cleanup_fd_ int a = ns_of(UID_A), p = ns_of(UID_P);
@@ -637,6 +656,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			a_neighbour_sees_the_address_itself, setup, teardown),
 		cmocka_unit_test_setup_teardown(closing_takes_away_what_was_open, setup, teardown),
+		cmocka_unit_test_setup_teardown(
+			a_socket_of_the_sandbox_reaches_it_closed, setup, teardown),
 		cmocka_unit_test_setup_teardown(
 			outgoing_connections_are_masqueraded, setup, teardown),
 		cmocka_unit_test_setup_teardown(
