@@ -100,7 +100,7 @@ def test_a_registry_comes_back_and_a_retry_succeeds(berth, registry, group):
     run("skopeo", "--insecure-policy", "copy", "--quiet", "--src-tls-verify=false", "--dest-tls-verify=false",
         f"docker://{registry.ref('busybox:1')}", f"docker://{registry.ref('busybox:late')}")
     group = berth.wait(group, "retry", lambda g: g["properties"]["provisioningState"] == "Succeeded")
-    assert [e["name"] for e in view(group)["events"]] == ["Pulling", "Failed", "BackOff", "Pulled", "Started"]
+    assert [e["name"] for e in view(group)["events"]] == ["Pulling", "Failed", "BackOff", "Pulled", "Created", "Started"]
 
 
 def test_tls_and_a_password(berth, private_registry, group):

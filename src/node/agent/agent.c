@@ -4,7 +4,6 @@
  */
 #include <dirent.h>
 #include <fcntl.h>
-#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/eventfd.h>
@@ -23,7 +22,7 @@
  * bounded by itself. */
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
-#define STARTS_MAX 64
+#define MAKERS_MAX 64
 #define LOG_KEEP_MS 500
 #define WATCH_RETRY_MS 1000
 
@@ -36,7 +35,7 @@ struct agent {
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
-	sem_t starts;
+	struct pool *makers;  /* of containers; NULL: everything is done on the caller's thread */
 	struct group *groups; /* loop thread */
 	unsigned char *slots; /* one byte for each range of ids: taken or not; loop thread */
 };
@@ -56,13 +55,49 @@ bool agent_is_ending(const struct agent *agent)
 	return atomic_load(&agent->ending);
 }
 
-void agent_start_slot(struct agent *agent, bool take)
+struct batch {
+	pthread_mutex_t lock;
+	pthread_cond_t done;
+	size_t left;
+	void (*fn)(void *thing);
+};
+
+struct batch_job {
+	struct batch *batch;
+	void *thing;
+};
+
+static void batch_job(void *arg)
 {
-	if (!take)
-		sem_post(&agent->starts);
-	else
-		while (sem_wait(&agent->starts) < 0 && errno == EINTR)
-			;
+	struct batch_job *job = arg;
+	struct batch *batch = job->batch;
+
+	batch->fn(job->thing);
+	pthread_mutex_lock(&batch->lock);
+	if (--batch->left == 0)
+		pthread_cond_signal(&batch->done);
+	pthread_mutex_unlock(&batch->lock);
+}
+
+void agent_do_all(struct agent *agent, void (*fn)(void *thing), void *things, size_t size, size_t n)
+{
+	struct batch batch = {.lock = PTHREAD_MUTEX_INITIALIZER,
+		.done = PTHREAD_COND_INITIALIZER,
+		.left = n,
+		.fn = fn};
+	_cleanup_free_ struct batch_job *jobs = xcalloc(n + 1, sizeof(*jobs));
+
+	for (size_t i = 0; i < n; i++) {
+		jobs[i] = (struct batch_job){&batch, (char *)things + i * size};
+		if (agent->makers)
+			pool_submit(agent->makers, batch_job, &jobs[i]);
+		else
+			batch_job(&jobs[i]);
+	}
+	pthread_mutex_lock(&batch.lock);
+	while (batch.left > 0)
+		pthread_cond_wait(&batch.done, &batch.lock);
+	pthread_mutex_unlock(&batch.lock);
 }
 
 struct group *agent_find_group(struct agent *agent, const char *uid)
@@ -619,7 +654,6 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	json_t *hello;
 	int r;
 
-	sem_init(&agent->starts, 0, STARTS_MAX);
 	agent->config = *config;
 	agent->slots = xcalloc(config->uid_groups, 1);
 	r = file_mkdirs(config->groups_dir, 0711);
@@ -633,6 +667,7 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	}
 	agent->pool =
 		pool_new_elastic("round", ROUND_THREADS_MIN, config->uid_groups + LOG_THREADS, 0);
+	agent->makers = pool_new_elastic("make", 1, MAKERS_MAX, 0);
 	hello = capacity();
 	json_object_set_new(hello, "node", json_string(config->node));
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));
@@ -652,7 +687,6 @@ int agent_remove_all(const struct agent_config *config, struct err *err)
 	struct agent *agent = xnew(struct agent);
 	int r;
 
-	sem_init(&agent->starts, 0, STARTS_MAX);
 	agent->config = *config;
 	agent->slots = xcalloc(config->uid_groups, 1);
 	r = file_mkdirs(config->groups_dir, 0711);
@@ -681,6 +715,7 @@ void agent_free(struct agent *agent)
 	}
 	sessions_free(agent->sessions);
 	pool_free(agent->pool);
+	pool_free(agent->makers);
 	for (struct group *group = agent->groups; group; group = group->next)
 		probes_forget(group);
 	probes_free(agent->probes);
@@ -695,7 +730,6 @@ void agent_free(struct agent *agent)
 			monitor_remove(group->monitors);
 		group_free(group);
 	}
-	sem_destroy(&agent->starts);
 	free(agent->slots);
 	free(agent);
 }

@@ -253,6 +253,19 @@ static int create(struct group *group, struct container *c, const struct contain
 		err);
 }
 
+static void note_created(struct container *c)
+{
+	events_add(&c->events, "Normal", "Created", "Created container");
+}
+
+static void note_started(struct container *c, int64_t started_ms)
+{
+	c->phase = CONTAINER_RUNNING;
+	c->started_once = true;
+	set_view(c, "Running", started_ms, "");
+	events_add(&c->events, "Normal", "Started", "Started container");
+}
+
 static int run_created(struct group *group, struct container *c, struct err *err)
 {
 	const struct agent_config *config = agent_config(group->agent);
@@ -265,10 +278,7 @@ static int run_created(struct group *group, struct container *c, struct err *err
 	r = runtime_start(config->runtime, dir, id, err, &started_ms);
 	if (r < 0)
 		return r;
-	c->phase = CONTAINER_RUNNING;
-	c->started_once = true;
-	set_view(c, "Running", started_ms, "");
-	events_add(&c->events, "Normal", "Started", "Started container");
+	note_started(c, started_ms);
 	agent_watch(group, c);
 	return 0;
 }
@@ -315,10 +325,11 @@ static void mount_failed(struct group *group, struct container *c, const struct 
 	wait_until(c, time_now_ms() + c->mount_backoff_ms, err->code, err->message);
 }
 
-/* Chooses the number of a new run. */
-static int new_run(struct group *group, struct container *c, const struct container_spec *spec,
+int container_new_run(struct group *group, struct container *c, const struct container_spec *spec,
 	struct err *err)
 {
+	if (c->phase == CONTAINER_STARTING)
+		return 0;
 	/* Nothing of the last run may become part of this one. */
 	if (c->run > 0 && container_clean(group, c) < 0)
 		return err_set(err, -EBUSY, "ContainerCleanupFailed",
@@ -335,29 +346,12 @@ static int new_run(struct group *group, struct container *c, const struct contai
 	return 0;
 }
 
-/* An image can be pruned, or removed by hand, between the pull and the mount: then it is pulled
- * again. */
-static int create_pulling_again(struct group *group, struct container *c,
-	const struct container_spec *spec, struct image **image, struct err *err)
-{
-	int r = create(group, c, spec, *image, err);
-
-	if (r != -ENOENT || !str_eq(err->code, "InaccessibleImage"))
-		return r;
-	container_clean(group, c);
-	image_free(take_ptr(*image));
-	*err = (struct err){0};
-	r = pull(group, c, spec, false, err, image);
-	return r < 0 ? r : create(group, c, spec, *image, err);
-}
-
-int container_start(struct group *group, struct container *c, const struct container_spec *spec,
-	bool pull_always, struct err *err)
+int container_prepare(struct group *group, struct container *c, const struct container_spec *spec,
+	bool pull_always, struct err *err, struct image **ret)
 {
 	struct image *image = NULL;
-	int r;
+	int r = pull(group, c, spec, pull_always, err, &image);
 
-	r = pull(group, c, spec, pull_always, err, &image);
 	if (r < 0)
 		return r;
 	r = container_volumes_up(group, c, spec, err);
@@ -368,23 +362,42 @@ int container_start(struct group *group, struct container *c, const struct conta
 		return r;
 	}
 	c->mount_backoff_ms = 0;
-	agent_start_slot(group->agent, true);
-	if (c->phase != CONTAINER_STARTING)
-		r = new_run(group, c, spec, err);
+	*ret = image;
+	return 0;
+}
+
+int container_make(struct group *group, struct container *c, const struct container_spec *spec,
+	const struct image *image, struct err *err)
+{
+	int r = create(group, c, spec, image, err);
+
+	if (r < 0)
+		return r;
+	note_created(c);
+	return run_created(group, c, err);
+}
+
+int container_make_again(struct group *group, struct container *c,
+	const struct container_spec *spec, struct err *err)
+{
+	struct image *image = NULL;
+	int r;
+
+	container_clean(group, c);
+	r = pull(group, c, spec, false, err, &image);
 	if (r == 0)
-		r = group_save_state(group, err);
-	if (r == 0)
-		r = create_pulling_again(group, c, spec, &image, err);
-	if (r == 0)
-		r = run_created(group, c, err);
-	agent_start_slot(group->agent, false);
+		r = container_make(group, c, spec, image, err);
 	image_free(image);
+	return r;
+}
+
+void container_make_failed(struct group *group, struct container *c, int r, struct err *err)
+{
 	if (r == -ENOSPC || r == -EBUSY)
 		start_later(group, c, err);
 	/* Otherwise it waits, for an image that went away and can't be had again. */
-	else if (r < 0 && r != -ECANCELED && c->phase == CONTAINER_STARTING)
+	else if (r != -ECANCELED && c->phase == CONTAINER_STARTING)
 		start_failed(group, c, err);
-	return r;
 }
 
 /* A run that was chosen before the agent was killed: see how far it came. */
@@ -393,32 +406,23 @@ static bool observe_starting(
 {
 	struct err err = {0};
 
-	switch (state->phase) {
-	case RUNTIME_CREATED:
-		if (run_created(group, c, &err) < 0)
-			start_failed(group, c, &err);
-		return true;
-	case RUNTIME_RUNNING:
-		c->phase = CONTAINER_RUNNING;
-		c->started_once = true;
-		set_view(c, "Running", state->started_ms, "");
-		events_add(&c->events, "Normal", "Started", "Started container");
-		agent_watch(group, c);
-		return true;
-	case RUNTIME_EXITED:
-	case RUNTIME_LOST:
-		c->phase = CONTAINER_RUNNING;
-		c->started_once = true;
-		set_view(c, "Running", state->started_ms, "");
-		events_add(&c->events, "Normal", "Started", "Started container");
-		return container_observe(group, c);
-	case RUNTIME_ABSENT:
+	if (state->phase == RUNTIME_ABSENT) {
 		/* Nothing of the run exists: its number was chosen and no more. Half-made files go,
 		 * the run starts. */
 		container_clean(group, c);
 		return false;
 	}
-	return false;
+	note_created(c);
+	if (state->phase == RUNTIME_CREATED) {
+		if (run_created(group, c, &err) < 0)
+			start_failed(group, c, &err);
+		return true;
+	}
+	note_started(c, state->started_ms);
+	if (state->phase != RUNTIME_RUNNING)
+		return container_observe(group, c);
+	agent_watch(group, c);
+	return true;
 }
 
 bool container_observe(struct group *group, struct container *c)
@@ -587,36 +591,44 @@ static bool wait_end(struct group *group, const char *dir, const char *id, int64
 	}
 }
 
-void container_stop(struct group *group, struct container *c, int64_t deadline_mono_ms)
+void container_await_end(struct group *group, struct container *c, int64_t deadline_mono_ms)
 {
-	const struct agent_config *config = agent_config(group->agent);
+	_cleanup_free_ char *dir = container_dir(group, c);
+	struct runtime_state state;
+	char id[160];
+
+	container_id(group, c, id, sizeof(id));
+	if (c->asked)
+		wait_end(group, dir, id, deadline_mono_ms, &state);
+}
+
+static void end_run(struct group *group, struct container *c)
+{
 	_cleanup_free_ char *dir = container_dir(group, c);
 	_cleanup_free_ char *cgroup = container_cgroup(group, c);
 	struct runtime_state state = {0};
-	struct err err = {0};
 	char id[160];
 
+	container_id(group, c, id, sizeof(id));
+	if (!c->asked || !wait_end(group, dir, id, 0, &state)) {
+		runtime_kill(agent_config(group->agent)->runtime, cgroup, NULL);
+		wait_end(group, dir, id, time_mono_ms() + KILL_WAIT_MS, &state);
+	}
+	c->asked = false;
+	set_view(c, "Terminated", c->current.start_ms, "");
+	c->current.exit_code = state.phase == RUNTIME_EXITED ? state.exit_code : 137;
+	c->current.finish_ms = state.finished_ms ? state.finished_ms : time_now_ms();
+	str_copy(c->current.detail, sizeof(c->current.detail),
+		c->current.exit_code == 0 ? "Completed" : "Error");
+}
+
+void container_end(struct group *group, struct container *c)
+{
 	if (c->phase == CONTAINER_RUNNING || c->phase == CONTAINER_STARTING) {
-		container_id(group, c, id, sizeof(id));
-		if (!c->asked || !wait_end(group, dir, id, deadline_mono_ms, &state)) {
-			runtime_kill(config->runtime, cgroup, NULL);
-			wait_end(group, dir, id, time_mono_ms() + KILL_WAIT_MS, &state);
-		}
-		c->asked = false;
-		set_view(c, "Terminated", c->current.start_ms, "");
-		c->current.exit_code = state.phase == RUNTIME_EXITED ? state.exit_code : 137;
-		c->current.finish_ms = state.finished_ms ? state.finished_ms : time_now_ms();
-		str_copy(c->current.detail, sizeof(c->current.detail),
-			c->current.exit_code == 0 ? "Completed" : "Error");
+		end_run(group, c);
 	} else if (c->current.known && str_eq(c->current.state, "Waiting")) {
 		c->current = c->previous;
 		c->previous = (struct container_view){0};
 	}
 	c->phase = CONTAINER_TERMINATED;
-	if (c->run == 0)
-		return;
-	/* How it ended is known only until the run is removed. */
-	if (group_save_state(group, &err) < 0)
-		log_error("group %s: %s", group->uid, err.message);
-	container_clean(group, c);
 }

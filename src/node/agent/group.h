@@ -151,17 +151,36 @@ int group_reconcile(struct group *group);
 /* container.c */
 char *container_dir(const struct group *group, const struct container *c);
 void container_id(const struct group *group, const struct container *c, char *ret, size_t size);
-/* Starts a new run, or goes on with one that was cut off. */
-int container_start(struct group *group, struct container *c, const struct container_spec *spec,
-	bool pull_always, struct err *err);
+/* A start is several steps, so that those of several containers can be done together (together.c).
+ *
+ * The image and the volumes; on failure the container waits for its next try. May take long;
+ * -ECANCELED when something came in between. The caller frees *ret. */
+int container_prepare(struct group *group, struct container *c, const struct container_spec *spec,
+	bool pull_always, struct err *err, struct image **ret);
+/* Chooses the number of a new run, unless one was chosen that came to nothing. To be written down
+ * before anything of it is made. */
+int container_new_run(struct group *group, struct container *c, const struct container_spec *spec,
+	struct err *err);
+/* Makes the run and starts its program. Touches nothing of the group but this container, so that
+ * others can be made at the same time. */
+int container_make(struct group *group, struct container *c, const struct container_spec *spec,
+	const struct image *image, struct err *err);
+/* After -ENOENT with "InaccessibleImage": an image can be pruned, or removed by hand, between the
+ * pull and the mount. Then it is pulled again. */
+int container_make_again(struct group *group, struct container *c,
+	const struct container_spec *spec, struct err *err);
+/* Takes note of why the last two failed. */
+void container_make_failed(struct group *group, struct container *c, int r, struct err *err);
 /* Looks at the current run and takes note of its end. True when something changed. */
 bool container_observe(struct group *group, struct container *c);
 /* After an end: what the restart policy says. */
 void container_apply_policy(struct group *group, struct container *c);
-/* Stopping is asking all containers of a group (SIGTERM), then ending each: waiting until the
- * common deadline, SIGKILL, and removing what the run leaves. */
+/* The steps of a stop: SIGTERM; waiting until a deadline; SIGKILL, and taking note of how it ended,
+ * which is known only until container_clean(): so it is written down before that. The last two
+ * touch nothing of the group but this container. */
 void container_ask_stop(struct group *group, struct container *c, const char *why);
-void container_stop(struct group *group, struct container *c, int64_t deadline_mono_ms);
+void container_await_end(struct group *group, struct container *c, int64_t deadline_mono_ms);
+void container_end(struct group *group, struct container *c);
 /* Everything but the logs. */
 int container_clean(struct group *group, struct container *c);
 /* Before the first run, and again after an update or a restart. */
@@ -173,6 +192,13 @@ void container_show_waiting(struct container *c, const char *words);
  * until then. */
 void container_end_unhealthy(struct group *group, struct container *c);
 void container_press(struct group *group, struct container *c);
+
+/* together.c: several containers at once. */
+/* Starts those of [first, end) that are due. False when a spec or a removal came in between. */
+bool containers_start(struct group *group, size_t first, size_t end);
+/* Stops those that it is true for. arg: as it is given. */
+typedef bool (*container_test)(const struct group *group, size_t i, const void *arg);
+void containers_stop(struct group *group, container_test test, const void *arg, const char *why);
 
 /* init.c: the init containers, one after the other before the others. */
 enum init_phase { INIT_RUNNING, INIT_DONE, INIT_FAILED };
@@ -201,8 +227,10 @@ void agent_wake_at(struct group *group,
 	int64_t realtime_ms); /* of several the earliest; each round asks anew */
 bool agent_is_ending(const struct agent *agent);
 struct probes *agent_probes(const struct agent *agent);
-void agent_start_slot(
-	struct agent *agent, bool take); /* bounds how many containers are made at once */
+/* Calls fn with each of n things, size bytes apart, on other threads, of which there is a bounded
+ * number for all groups; returns when all is done. */
+void agent_do_all(
+	struct agent *agent, void (*fn)(void *thing), void *things, size_t size, size_t n);
 void agent_group_gone(
 	struct group *group);	      /* the round that removed it says so; the loop frees it */
 void group_kick(struct group *group); /* from any thread */

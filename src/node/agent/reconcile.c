@@ -219,32 +219,17 @@ int group_remove_unread(struct group *group, struct err *err)
 
 static void stop_containers(struct group *group, const char *why)
 {
-	int64_t deadline = time_mono_ms() + agent_config(group->agent)->stop_grace_ms;
-
-	for (size_t i = 0; i < group->n_containers; i++)
-		container_ask_stop(group, &group->containers[i], why);
-	for (size_t i = 0; i < group->n_containers; i++)
-		container_stop(group, &group->containers[i], deadline);
+	containers_stop(group, NULL, NULL, why);
 }
 
-static void stop_one(struct group *group, struct container *c, const char *why)
+static bool is_dropped(const struct group *group, size_t i, const void *arg)
 {
-	container_ask_stop(group, c, why);
-	container_stop(group, c, time_mono_ms() + agent_config(group->agent)->stop_grace_ms);
-}
+	const struct group_spec *next = arg;
 
-/* Those that the next spec doesn't have any more are stopped before it is taken up. */
-static void stop_dropped(struct group *group, const struct group_spec *next)
-{
-	for (size_t i = 0; i < group->n_containers; i++) {
-		struct container *c = &group->containers[i];
-		bool kept = false;
-
-		for (size_t j = 0; j < next->n_containers; j++)
-			kept = kept || str_eq(next->containers[j].name, c->name);
-		if (!kept)
-			stop_one(group, c, "It is no longer part of the group.");
-	}
+	for (size_t j = 0; j < next->n_containers; j++)
+		if (str_eq(next->containers[j].name, group->containers[i].name))
+			return false;
+	return true;
 }
 
 static bool same_part(const struct group *group, const struct group_spec *next, const char *key)
@@ -305,7 +290,8 @@ static int take_spec(struct group *group, struct err *err)
 		drained = 0;
 	pthread_mutex_unlock(&group->lock);
 	if (next) {
-		stop_dropped(group, next);
+		/* Before it is taken up: then they are no more known. */
+		containers_stop(group, is_dropped, next, "It is no longer part of the group.");
 		close_changed_ports(group, next);
 		pthread_mutex_lock(&group->lock);
 		group_set_spec(group, next);
@@ -370,75 +356,26 @@ static bool is_changed(const struct group *group, size_t i)
 	       !str_eq(group->containers[i].hash, group->spec->containers[i].hash);
 }
 
+static bool is_changed_and_runs(const struct group *group, size_t i, const void *arg)
+{
+	return is_changed(group, i) && group->containers[i].phase != CONTAINER_WAITING;
+}
+
 /* A container whose part of the spec changed runs again with the new one. */
 static void apply_changes(struct group *group)
 {
+	containers_stop(group, is_changed_and_runs, NULL, "Its definition changed.");
 	for (size_t i = 0; i < group->n_containers; i++) {
 		struct container *c = &group->containers[i];
 
 		if (!is_changed(group, i))
 			continue;
-		if (c->phase != CONTAINER_WAITING)
-			stop_one(group, c, "Its definition changed.");
 		container_renew(c);
 		/* What waits for its image now waits as long as any other. */
 		memcpy(c->hash, group->spec->containers[i].hash, sizeof(c->hash));
 		group->failure = (struct err){0};
 		set_provisioning(group, "Creating");
 	}
-}
-
-/* True when a spec or a removal arrived that makes going on pointless. */
-static bool interrupted(struct group *group)
-{
-	bool yes;
-
-	pthread_mutex_lock(&group->lock);
-	yes = group->removing || group->next_spec;
-	pthread_mutex_unlock(&group->lock);
-	return yes || agent_is_ending(group->agent);
-}
-
-/* When it is due; a clock that was put back must not make it wait for longer than was meant. */
-static bool is_due(struct group *group, const struct container *c)
-{
-	int64_t now = time_now_ms();
-
-	if (c->next_start_ms <= now ||
-		c->next_start_ms > now + agent_config(group->agent)->backoff_max_ms)
-		return true;
-	agent_wake_at(group, c->next_start_ms);
-	return false;
-}
-
-/* False when a spec or a removal came in between. */
-static bool start_one(struct group *group, size_t i)
-{
-	struct container *c = &group->containers[i];
-	bool pull = group->spec->always_pull && !c->started_once;
-	struct err err = {0};
-	int r;
-
-	if (c->phase == CONTAINER_RUNNING || c->phase == CONTAINER_TERMINATED)
-		return true;
-	if (c->phase == CONTAINER_WAITING && !is_due(group, c))
-		return true;
-	if (interrupted(group))
-		return false;
-	r = container_start(group, c, &group->spec->containers[i], pull, &err);
-	if (r == -ECANCELED)
-		return false;
-	if (r == 0)
-		return true;
-	group->failure = err;
-	/* crun's own sentence doesn't say which container it is about; an image's names the
-	 * image. */
-	if (str_eq(err.code, "ContainerCreateFailed"))
-		err_set(&group->failure, r, err.code, "The container '%s' could not be started: %s",
-			c->name, err.message);
-	if (c->phase == CONTAINER_WAITING)
-		agent_wake_at(group, c->next_start_ms);
-	return true;
 }
 
 /* True when the containers may start. An init container's end wakes the group for the next one. */
@@ -454,7 +391,7 @@ static bool run_init(struct group *group)
 	for (size_t j = group_first_container(group); j < group->n_containers; j++)
 		container_show_waiting(&group->containers[j], words);
 	if (group_init_phase(group, &i) == INIT_RUNNING)
-		start_one(group, i);
+		containers_start(group, i, i + 1);
 	/* What kept it from starting is over. */
 	if (group->containers[i].phase == CONTAINER_RUNNING) {
 		group->failure = (struct err){0};
@@ -465,11 +402,8 @@ static bool run_init(struct group *group)
 
 static void start_containers(struct group *group)
 {
-	if (!run_init(group))
-		return;
-	for (size_t i = group_first_container(group); i < group->n_containers; i++)
-		if (!start_one(group, i))
-			return;
+	if (run_init(group))
+		containers_start(group, group_first_container(group), group->n_containers);
 }
 
 /* Every container has run: the deployment is done, whatever becomes of them. */
