@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from harness import Berth, busybox_image, eventually, fetch, group_body, remains, run, view
+from harness import Berth, busybox_image, eventually, fetch, group_body, remains, run, store_keys, view
 
 SH = ["/bin/sh", "-c"]
 # An HTTP server of a few lines: answers what /tmp/answer holds, and writes down what it was asked.
@@ -149,6 +149,18 @@ def test_a_program_that_ends_well_when_asked_is_restarted_all_the_same(quick, im
     deploy(quick, rg, image, "trap 'exit 0' TERM; while true; do usleep 10000; done", liveness=command("false"), policy="OnFailure")
     again = quick.wait(rg, "g", lambda g: view(g)["restartCount"] >= 1)
     assert view(again)["previousState"]["exitCode"] == 0
+
+
+def test_what_failed_is_known_after_a_kill_of_the_node(quick, image, rg):
+    """It ends well while nobody looks, and is restarted all the same."""
+    deploy(quick, rg, image, "trap 'sleep 0.4; exit 0' TERM; while true; do usleep 10000; done", liveness=command("false"),
+           policy="OnFailure")
+    eventually(lambda: "Killing" in [e["name"] for e in view(quick.show(rg, "g"))["events"]], step=0.01)
+    quick.kill("berth-node")
+    time.sleep(0.6)
+    quick.up()
+    again = quick.wait(rg, "g", lambda g: view(g)["restartCount"] >= 1)
+    assert again["properties"]["instanceView"]["state"] == "Running"
 
 
 def test_healthy_is_left_alone(quick, image, rg):
@@ -311,3 +323,22 @@ def test_commands_that_hang_hold_nothing_up(quick, image, rg):
     assert quick.call("POST", quick.group_id(rg, "g") + "/stop").status == 204
     quick.wait(rg, "g", lambda g: g["properties"]["instanceView"]["state"] == "Stopped")
     assert time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize("probe", [http(timeoutSeconds=900), command("sleep", "997", timeoutSeconds=900)])
+def test_a_stop_and_a_delete_wait_for_no_answer(quick, image, rg, probe):
+    path = quick.group_id(rg, "g")
+    made = deploy(quick, rg, image, "nc -ll -p 80 -e /bin/sleep 997", liveness=probe, readiness=probe)
+    time.sleep(1)
+    begun = time.monotonic()
+    assert quick.call("POST", path + "/stop").status == 204
+    quick.wait(rg, "g", lambda g: g["properties"]["instanceView"]["state"] == "Stopped")
+    assert time.monotonic() - begun < 3
+    assert quick.call("POST", path + "/start").status in (202, 204)
+    quick.wait(rg, "g", lambda g: g["properties"]["instanceView"]["state"] == "Running")
+    time.sleep(1)
+    begun = time.monotonic()
+    assert quick.call("DELETE", path).status == 200
+    eventually(lambda: not store_keys(quick, "gone/"))
+    assert time.monotonic() - begun < 3
+    assert not reachable(made)

@@ -315,6 +315,7 @@ static void what_is_known_comes_back_from_disk(void **state)
 	group->containers[0].run = 4;
 	group->containers[0].restart_count = 3;
 	group->containers[0].started_once = true;
+	group->containers[0].ready = group->containers[0].unhealthy = true;
 	group->containers[0].current = (struct container_view){
 		.known = true, .state = "Running", .start_ms = 1700000000123, .detail = ""};
 	group->containers[0].previous = (struct container_view){.known = true,
@@ -335,6 +336,7 @@ static void what_is_known_comes_back_from_disk(void **state)
 	assert_true(json_equal(before, after));
 	assert_int_equal(loaded->slot, 9);
 	assert_int_equal(loaded->containers[0].run, 4);
+	assert_true(loaded->containers[0].ready && loaded->containers[0].unhealthy);
 	group_free(group);
 	group_free(loaded);
 	file_remove_tree(AT_FDCWD, dir);

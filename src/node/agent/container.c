@@ -340,6 +340,7 @@ int container_new_run(struct group *group, struct container *c, const struct con
 	pthread_mutex_unlock(&group->lock);
 	c->phase = CONTAINER_STARTING;
 	c->ready = c->unhealthy = c->asked = false;
+	c->kill_at_ms = 0;
 	memcpy(c->hash, spec->hash, sizeof(c->hash));
 	if (c->current.known && str_eq(c->current.state, "Terminated"))
 		c->previous = c->current;
@@ -552,7 +553,12 @@ void container_ask_stop(struct group *group, struct container *c, const char *wh
 
 void container_end_unhealthy(struct group *group, struct container *c)
 {
+	struct err err = {0};
+
+	/* Written down first: it may end well, and is to be restarted all the same. */
 	c->unhealthy = true;
+	if (group_save_state(group, &err) < 0)
+		log_error("group %s: %s", group->uid, err.message);
 	container_ask_stop(group, c,
 		policy_of(group, c) == RESTART_NEVER
 			? "Its liveness probe failed."
@@ -563,10 +569,14 @@ void container_end_unhealthy(struct group *group, struct container *c)
 void container_press(struct group *group, struct container *c)
 {
 	_cleanup_free_ char *cgroup = NULL;
-	int64_t left_ms = c->kill_at_ms - time_mono_ms();
+	int64_t left_ms;
 
 	if (!c->unhealthy || c->phase != CONTAINER_RUNNING)
 		return;
+	/* Known from disk: how long it has been asked for isn't. */
+	if (c->kill_at_ms == 0)
+		container_end_unhealthy(group, c);
+	left_ms = c->kill_at_ms - time_mono_ms();
 	if (left_ms > 0) {
 		agent_wake_at(group, time_now_ms() + left_ms);
 		return;

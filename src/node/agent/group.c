@@ -192,6 +192,7 @@ static json_t *container_json(const struct container *c)
 	json_object_set_new(json, "mountBackoff", json_integer(c->mount_backoff_ms));
 	json_object_set_new(json, "restarted", json_boolean(c->restarted));
 	json_object_set_new(json, "ready", json_boolean(c->ready));
+	json_object_set_new(json, "unhealthy", json_boolean(c->unhealthy));
 
 	json_object_set_new(json, "current", view_json(&c->current));
 	json_object_set_new(json, "previous", view_json(&c->previous));
@@ -215,6 +216,7 @@ static void container_load(struct container *c, const json_t *json)
 	c->mount_backoff_ms = json_get_int(json, "mountBackoff", 0);
 	c->restarted = json_get_bool(json, "restarted", false);
 	c->ready = json_get_bool(json, "ready", false);
+	c->unhealthy = json_get_bool(json, "unhealthy", false);
 	str_copy(c->hash, sizeof(c->hash), json_get_str(json, "hash", ""));
 	view_load(&c->current, json_object_get(json, "current"));
 	view_load(&c->previous, json_object_get(json, "previous"));

@@ -70,8 +70,8 @@ struct container {
 	bool asked;	     /* SIGTERM was sent and is handled by the program */
 	bool monitored;	     /* a monitor watches the run's end; under group.lock */
 	bool ready;	     /* as its readiness probe has it; kept on disk */
-	bool unhealthy;	     /* its liveness probe failed: it is being ended */
-	int64_t kill_at_ms;  /* monotonic: when it is ended without being asked */
+	bool unhealthy;	     /* its liveness probe failed: it is being ended; kept on disk */
+	int64_t kill_at_ms;  /* monotonic: when it is ended without being asked; 0: not chosen */
 	unsigned probed_run; /* the run that probes were set on; 0: none */
 	struct probe_news news[PROBE_KINDS];
 };

@@ -349,7 +349,9 @@ static void add_on_loop(void *arg)
 
 	prober->next = prober->group->probers;
 	prober->group->probers = prober;
-	again_after(prober, prober->start_ms + prober->delay_ms - time_now_ms());
+	/* A clock that was put back must not make it wait for longer than was meant. */
+	again_after(
+		prober, MIN(prober->start_ms + prober->delay_ms - time_now_ms(), prober->delay_ms));
 }
 
 static char **copy_args(const char *const *args)
