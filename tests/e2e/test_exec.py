@@ -257,6 +257,21 @@ def test_a_client_that_goes_takes_its_command_along(berth, web, rg):
 
 # --- attach ---
 
+@pytest.mark.parametrize("way", ["stop", "delete"])
+def test_a_group_that_goes_ends_its_sessions_at_once(berth, registry, rg, way):
+    berth.create(rg, f"ends-{way}", registry.ref("busybox:1"), LOOP)
+    path = berth.group_id(rg, f"ends-{way}")
+    quiet = dial(berth, session(berth, f"{path}/containers/ends-{way}", arguments=["sleep", "1000"]))
+    attached = dial(berth, session(berth, f"{path}/containers/ends-{way}", what="attach"))
+    eventually(lambda: berth.call("GET", path).json["properties"]["instanceView"]["state"] == "Running")
+    time.sleep(0.5)
+    begun = time.monotonic()
+    assert (berth.call("DELETE", path) if way == "delete" else berth.call("POST", path + "/stop")).status in (200, 204)
+    for ws in (quiet, attached):
+        read_all(ws)
+    assert time.monotonic() - begun < 4
+
+
 def test_attach_is_what_comes_from_now_on(berth, registry, rg):
     script = "echo before; while [ ! -e /go ]; do usleep 20000; done; echo after; echo wrong >&2; sleep 0.3; exit 3"
     berth.create(rg, "talk", registry.ref("busybox:1"), ["sh", "-c", script], policy="Never")
