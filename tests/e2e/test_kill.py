@@ -235,6 +235,33 @@ def test_down_and_up_find_everything_again(own, registry):
         assert view(own.wait("k", "found", lambda g: True)) == view(made)
 
 
+def test_killed_while_many_containers_start_and_stop(own, registry):
+    """Many are made and ended at the same time: each runs once, and how each ended is not lost."""
+    delays = random.Random(6)
+    parts = [{"name": f"c{i}", "properties": {"image": registry.ref("busybox:1"), "command": [*SH, POLITE.format(i)],
+                                              "resources": {"requests": {"cpu": 0.1, "memoryInGB": 0.1}}}} for i in range(12)]
+    for _ in range(4):
+        name = own.new_name("many")
+        path = own.group_id("k", name)
+        own.call("PUT", path, {"location": "local", "properties": {"osType": "Linux", "containers": [{
+            "name": "first", "properties": {"image": registry.ref("busybox:1"), "command": [*SH, POLITE.format("first")],
+                                            "resources": {"requests": {"cpu": 0.1, "memoryInGB": 0.1}}}}, *parts]}})
+        own.call("POST", path + "/stop")
+        own.wait("k", name, lambda g: state_of(g) == "Stopped")
+        cut_off(own, ["berth-node"], delays.uniform(0, 0.4), own.call, "POST", path + "/start")
+        group = own.wait("k", name, lambda g: state_of(g) == "Running")
+        for i in range(13):
+            part = group["properties"]["containers"][i]["name"]
+            assert view(group, i)["restartCount"] == 0 and view(group, i)["currentState"]["state"] == "Running"
+            counts = {e["name"]: e["count"] for e in view(group, i)["events"] if e["name"] in ("Created", "Started")}
+            assert counts == {"Created": 1, "Started": 1}
+            eventually(lambda: own.logs("k", name, part) == f"begin {part[1:] if part != 'first' else part}\n")
+        cut_off(own, ["berth-node"], delays.uniform(0, 0.3), own.call, "POST", path + "/stop")
+        group = own.wait("k", name, lambda g: state_of(g) == "Stopped")
+        assert [view(group, i)["currentState"]["exitCode"] for i in range(13)] == [9] * 13
+        remove_groups(own)
+
+
 def start_by_hand(own, name):
     """A daemon as `berth up` starts it, without waiting for the other one."""
     user = {"user": "berth", "group": "berth", "extra_groups": []} if name == "berthd" else {}
