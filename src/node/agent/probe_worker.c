@@ -111,10 +111,14 @@ static void take_answer(struct probe_worker *worker, const char *text, size_t le
 		return;
 	id = json_get_int(json, "id", 0);
 	status = json_get_int(json, "status", 0);
-	error = json_get_str(json, "error", "no reason was given");
+	error = json_get_str(json, "error", "");
 	pending = &worker->pending[id & (PROBE_REQUESTS_MAX - 1)];
 	if (id <= 0 || pending->id != id)
 		return;
+	if (status == 0 && !error[0]) {
+		answer(worker, pending, -ECANCELED, "");
+		return;
+	}
 	words = str_utf8_clean(error, MIN(strlen(error), (size_t)WORDS_MAX));
 	for (char *c = words; *c; c++)
 		if ((unsigned char)*c < 0x20 || *c == 0x7f)

@@ -13,8 +13,9 @@
 
 struct probe_worker;
 
-/* status > 0: the answer's; 0: words say why there is none; -ECANCELED: the worker died, and
- * nothing is known. Called in a later turn of the loop than the asking. */
+/* status > 0: the answer's; 0: words say why there is none; -ECANCELED: nothing is
+ * known, because the worker died or lacked what it takes to ask. Called in a later turn of the loop
+ * than the asking. */
 typedef void (*probe_answer_fn)(int status, const char *words, void *arg);
 
 /* program: absolute path of berth-probe, borrowed as is loop. */

@@ -29,7 +29,7 @@ struct get {
 	int socket; /* until libcurl takes it */
 	size_t headers_len, body_len;
 	bool body_is_enough;
-	const char *refused; /* why it never began */
+	const char *refused; /* why it never began; NULL: for want of memory or descriptors */
 };
 
 static void get_free(struct get *get)
@@ -308,7 +308,7 @@ void gets_start(struct gets *gets, const json_t *request, int socket)
 		gets->list->prev = get;
 	gets->list = get;
 	if (!url || socket < 0) {
-		get->refused = "the request can't be understood";
+		get->refused = url ? NULL : "the request can't be understood";
 		loop_post(gets->loop, refuse, get);
 		return;
 	}
@@ -321,6 +321,5 @@ void gets_start(struct gets *gets, const json_t *request, int socket)
 		curl_easy_cleanup(get->curl);
 		get->curl = NULL;
 	}
-	get->refused = "out of memory";
 	loop_post(gets->loop, refuse, get);
 }

@@ -12,7 +12,7 @@
 struct gets;
 
 /* status > 0: what the server answered. Otherwise error says in one sentence, made of no byte of
- * the server's, why there is no answer. */
+ * the server's, why there is no answer; NULL when this process lacks what it takes to ask. */
 typedef void (*get_done_fn)(int64_t id, int status, const char *error, void *arg);
 
 /* All that needs files or new sockets happens here. */

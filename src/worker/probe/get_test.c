@@ -203,6 +203,18 @@ static void what_listens_nowhere_is_refused(void **state)
 	assert_string_equal(await(2)->error, "the request can't be understood");
 }
 
+static void without_a_socket_nothing_is_said_of_the_server(void **state)
+{
+	_cleanup_json_ json_t *request =
+		json_pack("{s:i, s:s, s:i, s:s, s:s, s:i}", "id", 0, "address", "127.0.0.1", "port",
+			80, "scheme", "http", "path", "/", "timeoutMs", 1000);
+
+	results[0] = (struct result){0};
+	gets_start(gets, request, -EBADF);
+	assert_int_equal(await(0)->status, 0);
+	assert_string_equal(await(0)->error, "");
+}
+
 static void headers_are_sent_as_they_were_given(void **state)
 {
 	struct server server;
@@ -250,6 +262,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_is_its_status),
 		cmocka_unit_test(what_listens_nowhere_is_refused),
+		cmocka_unit_test(without_a_socket_nothing_is_said_of_the_server),
 		cmocka_unit_test(headers_are_sent_as_they_were_given),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

@@ -3,6 +3,7 @@
  * berth-node with a seqpacket socket as descriptor 3, in a network namespace without any device. A
  * message in is a request (get.h) with a TCP socket of the group's own network; a message out is
  *   {"id":7,"status":200}   or   {"id":7,"error":"Connection refused"}
+ * with neither when nobody could be asked, which is no fault of the container.
  * Before its first request it gives up opening files, making sockets and starting programs
  * (seccomp). It ends when berth-node does.
  */
@@ -31,7 +32,7 @@ static void answer(int64_t id, int status, const char *error, void *arg)
 
 	if (status > 0)
 		json_object_set_new(json, "status", json_integer(status));
-	else
+	else if (error)
 		json_put_str(json, "error", error);
 	text = json_text(json);
 	if (send(CONTROL_FD, text, strlen(text), MSG_NOSIGNAL) < 0)
