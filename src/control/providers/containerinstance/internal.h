@@ -157,8 +157,8 @@ void address_forget(void);
 
 /* --- labels --- */
 
-/* The name below the region's zone that a group gets: its DNS name label, followed by the label of a
- * scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
+/* The name below the region's zone that a group gets: its DNS name label, followed by the label of
+ * a scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
  * stay. Owned by the caller; NULL without a label. */
 char *label_make(const struct arm_services *services, const char *rg, const json_t *document,
 	const json_t *old_record);
