@@ -156,6 +156,19 @@ static int put_update(struct put *put, struct err *err)
 	return 0;
 }
 
+/* With new files alone, containers go on with the secrets that they have: others would restart
+ * them. */
+static int put_secrets(struct put *put, struct err *err)
+{
+	static const char *const counters[] = {"deploys", "runs"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+		if (json_get_int(put->record, counters[i], 0) !=
+			json_get_int(put->group.record, counters[i], 0))
+			return references_resolve(put->services, put->record, err);
+	return 0;
+}
+
 /* Completes the record and commits. -EAGAIN with StoreConflict when somebody was faster. */
 static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 {
@@ -168,7 +181,7 @@ static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 	json_put_str(put->record, "apiVersion", arm_api_version(put->request));
 	json_put_str(put->record, "fqdn", fqdn);
 	if (deploys) {
-		int r = references_resolve(put->services, put->record, err);
+		int r = put_secrets(put, err);
 
 		if (r < 0)
 			return r;

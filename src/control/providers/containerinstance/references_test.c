@@ -93,6 +93,25 @@ static void a_secret_that_changes_reaches_a_group_when_it_is_restarted(void **st
 	}
 }
 
+/* A config map alone restarts nothing, and another value would. */
+static void a_secret_that_changes_does_not_come_with_a_config_map(void **state)
+{
+	struct world *w = *state;
+	_cleanup_json_ json_t *spec = NULL;
+
+	keep(w, "env", "before");
+	expect(w, "PUT", GROUPS "/g" NEW,
+		WITH(REFERENCE("e", URI("env")), "{'name':'A','secureValueReference':'e'}", ""),
+		201);
+	keep(w, "env", "after");
+	expect(w, "PUT", GROUPS "/g" NEW,
+		"{'properties':{'containers':[{'name':'c','properties':{'configMap':{'keyValuePairs':{'k':'v'}}}}]}}",
+		200);
+	spec = told(w, "g");
+	assert_string_equal(variable(spec), "before");
+	assert_int_equal(counter(w, "g", "generation"), 2);
+}
+
 static void what_cannot_be_looked_up_is_refused_and_nothing_is_made(void **state)
 {
 	struct world *w = *state;
@@ -129,6 +148,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(every_kind_of_reference_reaches_the_node_as_its_value),
 		TEST(a_secret_that_changes_reaches_a_group_when_it_is_restarted),
+		TEST(a_secret_that_changes_does_not_come_with_a_config_map),
 		TEST(what_cannot_be_looked_up_is_refused_and_nothing_is_made),
 	};
 
