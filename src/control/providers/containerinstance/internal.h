@@ -135,9 +135,10 @@ json_t *dns_words(const char *text);
 /* Whether each name that is used is among properties.secretReferences, once. */
 int references_check(const json_t *document, const char *group, struct err *err);
 /* The document with the values in place of the names; values: of the record's "secrets", or NULL
- * for placeholders. New reference, the document itself when it has no references. */
+ * for placeholders. New reference, the document itself when it uses no references. */
 json_t *references_filled(const json_t *document, const json_t *values);
-/* Looks the values up for record's document and puts them beside it, as "secrets". */
+/* Looks the values up for record's document and puts them beside it, as "secrets". Codes
+ * InvalidSecretReference, and InvalidVolume for what a volume can't have. */
 int references_resolve(const struct arm_services *services, json_t *record, struct err *err);
 
 /* The group as the API shows it. views: with instanceViews (GET), or without (LIST). New reference.
@@ -157,8 +158,8 @@ void address_forget(void);
 
 /* --- labels --- */
 
-/* The name below the region's zone that a group gets: its DNS name label, followed by the label of a
- * scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
+/* The name below the region's zone that a group gets: its DNS name label, followed by the label of
+ * a scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
  * stay. Owned by the caller; NULL without a label. */
 char *label_make(const struct arm_services *services, const char *rg, const json_t *document,
 	const json_t *old_record);

@@ -106,6 +106,23 @@ static int walk_all(const struct walk *walk)
 	return r < 0 ? r : walk_registries(walk);
 }
 
+static int found(const struct walk *walk, json_t *object, const char *key, const char *path)
+{
+	return -EEXIST;
+}
+
+static bool uses_references(const json_t *document)
+{
+	const struct walk walk = {.document = (json_t *)(uintptr_t)document, .use = found};
+	const json_t *volume;
+	size_t i;
+
+	json_array_foreach (json_get_arr(properties_of(document), "volumes"), i, volume)
+		if (json_object_get(volume, "secret" SUFFIX))
+			return true;
+	return walk_all(&walk) < 0;
+}
+
 /* The property that a reference stands for ("password" of "passwordReference"), owned; NULL for a
  * file of a secret volume, whose key is a name of the user's. */
 static char *target_of(const json_t *object, const char *key)
@@ -185,14 +202,14 @@ json_t *references_filled(const json_t *document, const json_t *values)
 	json_t *volume;
 	size_t i;
 
-	if (json_array_size(secret_references(document)) == 0)
+	if (!uses_references(document))
 		return json_incref((json_t *)(uintptr_t)document);
 	walk.document = json_deep_copy(document);
 	walk_all(&walk);
 	json_array_foreach (json_get_arr(properties_of(walk.document), "volumes"), i, volume) {
 		json_t *files = json_object_get(volume, "secret" SUFFIX);
 
-		if (files) {
+		if (files && !json_object_get(volume, "secret")) {
 			json_object_set(volume, "secret", files);
 			json_object_del(volume, "secret" SUFFIX);
 		}
@@ -202,12 +219,12 @@ json_t *references_filled(const json_t *document, const json_t *values)
 
 int references_resolve(const struct arm_services *services, json_t *record, struct err *err)
 {
-	const json_t *references = secret_references(json_object_get(record, "document"));
-	const json_t *reference;
-	_cleanup_json_ json_t *values = json_object();
+	const json_t *document = json_object_get(record, "document"), *reference;
+	const char *group = json_get_str(record, "name", "");
+	_cleanup_json_ json_t *values = json_object(), *filled = NULL;
 	size_t i;
 
-	json_array_foreach (references, i, reference) {
+	json_array_foreach (secret_references(document), i, reference) {
 		_cleanup_free_ char *name = str_lower_dup(json_get_str(reference, "name", ""));
 		_cleanup_free_ char *value = NULL, *why = NULL;
 		int r = vault_resolve(services->store, services->endpoint,
@@ -218,7 +235,7 @@ int references_resolve(const struct arm_services *services, json_t *record, stru
 			return FAIL(err, "properties.secretReferences[%zu].secretReferenceUri", i,
 				CODE,
 				"The secret reference '%.128s' in container group '%s' can't be used: %s",
-				name, json_get_str(record, "name", ""), why);
+				name, group, why);
 		}
 		if (r < 0)
 			return r;
@@ -228,5 +245,7 @@ int references_resolve(const struct arm_services *services, json_t *record, stru
 		json_object_set(record, "secrets", values);
 	else
 		json_object_del(record, "secrets");
-	return 0;
+	/* Keys and sizes, which nobody knew when the group was validated. */
+	filled = references_filled(document, values);
+	return volumes_check(filled, group, err);
 }

@@ -180,7 +180,9 @@ static int azure_check(
 
 static int kind_check(const json_t *volume, size_t i, const char *group, struct err *err)
 {
-	static const char *const kinds[] = {"azureFile", "emptyDir", "secret", "gitRepo"};
+	/* A secretReference stands there as the secret that it will be, unless there are both. */
+	static const char *const kinds[] = {
+		"azureFile", "emptyDir", "secret", "gitRepo", "secretReference"};
 	size_t n = 0;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)
