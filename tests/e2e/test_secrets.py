@@ -94,6 +94,9 @@ def test_the_command_line_keeps_lists_and_removes(berth):
     assert f"{berth.endpoint}/vaults/{VAULT}/secrets/mine" in berth.berth("secret", "list", VAULT).stdout.split()
     assert berth.call("GET", first, version=None).json["value"] == "one"
     assert berth.call("GET", first.rsplit("/", 1)[0], version=None).json["value"] == "two"
+    # A name that isn't one means no other.
+    for wrong in "mine/x", "mine?x", "mine%00", "mine#":
+        assert berth.berth("secret", "remove", VAULT, wrong, check=False).returncode == 1
     berth.berth("secret", "remove", VAULT, "mine")
     assert berth.call("GET", first, version=None).code == "SecretNotFound"
     assert berth.raw("GET", second).status == 401
