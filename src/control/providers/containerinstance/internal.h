@@ -51,6 +51,19 @@ int err_transitioning(struct err *err, const char *name);
  * words for a client. Returns r. */
 int err_too_large(struct err *err, const char *name, int r);
 
+/* --- lists of records, of groups and of profiles --- */
+
+/* err may be NULL. */
+int record_parse(const struct store_entry *entry, struct err *err, json_t **ret);
+/* A record as a list shows it; new reference. */
+typedef json_t *(*record_present_fn)(struct arm_request *request, const json_t *record);
+/* Answers with the page of records that the request asks for. */
+int records_page(struct arm_request *request, struct arm_response *response, const char *prefix,
+	record_present_fn present, struct err *err);
+/* Appends what the list of a resource group's resources shows of each. */
+int records_list_resources(const struct arm_services *services, const char *prefix,
+	const char *type, struct err *err, json_t *ret_array);
+
 /* --- commits: operations with their strings --- */
 
 #define CHANGE_MAX 16
