@@ -28,6 +28,7 @@ struct walk {
 	const json_t *values; /* {"name": "value"}, names in lower case; NULL: placeholders */
 	const char *group;
 	struct err *err;
+	size_t *total; /* bytes of the values, each where it is used */
 	/* object[key] holds the name; path says where that is. Negative ends the walk. */
 	int (*use)(const struct walk *walk, json_t *object, const char *key, const char *path);
 };
@@ -217,12 +218,32 @@ json_t *references_filled(const json_t *document, const json_t *values)
 	return walk.document;
 }
 
+/* A few bytes of a document mean up to VAULT_VALUE_MAX each. */
+static int count_use(const struct walk *walk, json_t *object, const char *key, const char *path)
+{
+	_cleanup_free_ char *name = str_lower_dup(json_get_str(object, key, ""));
+
+	*walk->total += strlen(json_get_str(walk->values, name, ""));
+	if (*walk->total <= FILES_MAX)
+		return 0;
+	return FAIL(walk->err, "%s", path, CODE,
+		"The secrets that container group '%s' refers to have more than %zu bytes, each counted as often as it is "
+		"used. Use fewer or smaller ones.",
+		walk->group, FILES_MAX);
+}
+
 int references_resolve(const struct arm_services *services, json_t *record, struct err *err)
 {
 	const json_t *document = json_object_get(record, "document"), *reference;
 	const char *group = json_get_str(record, "name", "");
 	_cleanup_json_ json_t *values = json_object(), *filled = NULL;
-	size_t i;
+	size_t total = 0, i;
+	struct walk walk = {.document = json_object_get(record, "document"),
+		.values = values,
+		.group = group,
+		.err = err,
+		.total = &total,
+		.use = count_use};
 
 	json_array_foreach (secret_references(document), i, reference) {
 		_cleanup_free_ char *name = str_lower_dup(json_get_str(reference, "name", ""));
@@ -245,7 +266,9 @@ int references_resolve(const struct arm_services *services, json_t *record, stru
 		json_object_set(record, "secrets", values);
 	else
 		json_object_del(record, "secrets");
-	/* Keys and sizes, which nobody knew when the group was validated. */
+	if (walk_all(&walk) < 0)
+		return -EINVAL;
+	/* Keys, which nobody knew when the group was validated. */
 	filled = references_filled(document, values);
 	return volumes_check(filled, group, err);
 }

@@ -145,8 +145,8 @@ static void volumes_are_checked_with_their_values(void **state)
 					  ",'volumes':[{'name':'v','secretReference':{%s}}]"),
 				many);
 
-		expect_error(w, "PUT", GROUPS "/g" NEW, body, 400, "InvalidVolume",
-			"properties.volumes[0].secret");
+		expect_error(w, "PUT", GROUPS "/g" NEW, body, 400, "InvalidSecretReference",
+			"properties.volumes[0].secretReference.f40");
 	}
 	assert_false(stored(w, "cg/rg/g"));
 }
