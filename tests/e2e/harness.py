@@ -64,6 +64,7 @@ def busybox_image(workdir, name="busybox", programs=(), cmd=("sh",)):
         path = workdir / etc
         path.write_text(text)
         files.append(f"--file=/etc/{etc}={path}")
+    files.append(f"--file=/tmp/.keep={path}")
     run("/usr/bin/python3", ROOT / "tools/oci_image.py", out, "--ref", f"{name}:1", *files, *links,
         *[f"--cmd={word}" for word in cmd])
     return out
