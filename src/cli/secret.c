@@ -3,7 +3,7 @@
 #include <getopt.h>
 #include <stdio.h>
 
-#include "cli/cli.h"
+#include "cli/group.h"
 
 #define VALUE_MAX 25600
 
@@ -31,13 +31,12 @@ static int parse(int argc, char **argv, int wanted, struct secret_options *o)
 	return cli_no_more("secret", argc, argv, optind);
 }
 
-/* Names are letters, digits and hyphens, which the API checks; anything else must not reach it as
- * part of a path. */
 static char *path_of(const struct secret_options *o)
 {
-	return xasprintf("/vaults/%.*s/secrets%s%.*s", (int)strcspn(o->vault, "/?#%"), o->vault,
-		o->name ? "/" : "", o->name ? (int)strcspn(o->name, "/?#%") : 0,
-		o->name ? o->name : "");
+	_cleanup_free_ char *vault = url_encode(o->vault);
+	_cleanup_free_ char *name = url_encode(o->name ? o->name : "");
+
+	return xasprintf("/vaults/%s/secrets%s%s", vault, o->name ? "/" : "", name);
 }
 
 static int call(const struct secret_options *o, const char *method, const json_t *body,

@@ -3,7 +3,8 @@
  *
  * Everything here happens on the server's thread: all calls, and all callbacks. A websocket is its
  * connection's; it lives until closed() was called, exactly once and last, also when the server is
- * freed. No callback runs inside a call, so whoever holds one may send and close wherever it is.
+ * freed. No callback runs inside a call, so whoever holds one may send and close wherever it is;
+ * but for message(), which websocket_pause(…, false) gives what had come meanwhile.
  *
  * Backpressure goes both ways. What was sent waits in a bounded queue: from some point on
  * websocket_send() says so, and drained() says when to go on. websocket_pause() stops reading, and

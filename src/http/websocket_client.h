@@ -28,8 +28,8 @@ int websocket_client_fd(const struct websocket_client *client);
  * POLLIN. Call it until it says 0 before polling. After CLOSE there is nothing more. */
 int websocket_client_receive(
 	struct websocket_client *client, struct err *err, struct websocket_event *ret);
-/* Queues a message. The queue has no bound: look at websocket_client_queued() before reading more
- * to send. */
+/* Queues a message. Nobody is told when there is no room for it (64 MiB): look at
+ * websocket_client_queued() before reading more to send. */
 void websocket_client_send(
 	struct websocket_client *client, bool text, const void *data, size_t len);
 size_t websocket_client_queued(const struct websocket_client *client);

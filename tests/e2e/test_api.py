@@ -360,7 +360,7 @@ RULES = [
     (body(volumes=[{"name": "v", "secret": {"x": "not base64"}}]), "InvalidVolume", P + "volumes[0].secret.x",
      "is not valid base64"),
     (body(volumes=[{"name": "v", "gitRepo": {"repository": "ext::sh -c id"}}]), "InvalidVolume",
-     P + "volumes[0].gitRepo.repository", "It must be an https:// URL without user and password"),
+     P + "volumes[0].gitRepo.repository", "It must be an https:// URL such as"),
     (body(volumes=[{"name": "v", "azureFile": {"shareName": "a,uid=0", "storageAccountName": "acc",
                                                "storageAccountKey": "a2V5"}}]), "InvalidVolume",
      P + "volumes[0].azureFile.shareName", "3 to 63 lowercase letters"),

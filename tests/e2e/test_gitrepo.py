@@ -69,6 +69,40 @@ def test_containers_share_a_clone_that_they_may_write(berth, group, registry, se
     assert shown == {"repository": server.url("shared.git"), "revision": first, "directory": "app"}
 
 
+def test_a_private_repository_is_cloned_and_its_token_is_not_shown(berth, group, registry, server):
+    server.repo("private.git").commit({"file": b"private\n"})
+    name, token = berth.new_name("git"), "canary-token-4711"
+    plain = server.url("private.git")
+    secret = plain.replace("https://", f"https://alice:{token}@")
+    server.user = ("alice", token)
+    try:
+        command = "cat /code/private/file; grep -r canary /code; env; sleep 1000"
+        answer = create(berth, group, registry, name, [{"name": "repo", "gitRepo": {"repository": secret}}], command)
+        assert answer.status in (200, 201) and token not in answer.text, answer.text
+        berth.wait(group, name, lambda g: view(g).get("currentState", {}).get("state") == "Running")
+        eventually(lambda: "private" in berth.logs(group, name, "c0"))
+        shown = berth.call("GET", berth.group_id(group, name))
+        assert token not in shown.text + berth.logs(group, name, "c0")
+        assert shown.json["properties"]["volumes"][0]["gitRepo"]["repository"] == plain
+        # What was read, sent back, keeps the token: nothing restarts, and the next clone has it.
+        assert berth.call("PUT", berth.group_id(group, name), shown.json).status == 200
+        assert view(berth.show(group, name))["restartCount"] == 0
+        assert berth.call("POST", berth.group_id(group, name) + "/stop").status == 204
+        assert berth.call("POST", berth.group_id(group, name) + "/start").status in (202, 204)
+        berth.wait(group, name, lambda g: view(g).get("currentState", {}).get("state") == "Running")
+        # A wrong one: the event says what is wrong, and not with what.
+        wrong = berth.new_name("git")
+        create(berth, group, registry, wrong,
+               [{"name": "repo", "gitRepo": {"repository": plain.replace("https://", "https://alice:canary-wrong@")}}],
+               "sleep 1000")
+        failed = berth.wait(group, wrong, lambda g: any(e["name"] == "FailedMount" for e in view(g).get("events", [])))
+        assert "wants a user and a password" in str(failed) and "canary" not in str(failed)
+        for daemon in "berthd", "berth-node":
+            assert "canary" not in (berth.state / "run" / f"{daemon}.log").read_text(errors="replace")
+    finally:
+        server.user = None
+
+
 def test_clone_stays_through_a_crash_and_is_made_anew_after_a_stop(berth, group, registry, server):
     repo = server.repo("moving.git")
     first = repo.commit({"file": b"one\n"})

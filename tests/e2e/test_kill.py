@@ -364,7 +364,7 @@ def small(workdir):
 
 def fill(path, leave=0):
     """Takes all space below path, to the last block."""
-    with open(path, "wb", buffering=0) as f:
+    with open(path, "ab", buffering=0) as f:
         with contextlib.suppress(OSError):
             while True:
                 f.write(b"x" * (1 << 20))
@@ -381,7 +381,7 @@ def reason(group):
 
 
 # How much is left decides who meets the end of the disk first: the image worker, the runtime, the agent, or the store.
-@pytest.mark.parametrize("left", [1 << 20, 256 << 10, 64 << 10, 16 << 10, 0])
+@pytest.mark.parametrize("left", [1 << 20, 512 << 10, 320 << 10, 64 << 10, 0])
 def test_a_full_disk_is_named_and_a_later_try_succeeds(small, registry, left):
     image = registry.ref("busybox:1")
     before = small.create("k", "before", image, [*SH, "while true; do sleep 1; done"])
@@ -427,6 +427,59 @@ def test_with_a_full_disk_groups_can_be_stopped_and_deleted(small, registry):
         assert small.call("DELETE", small.group_id("k", name)).status == 200
     eventually(lambda: not list(pathlib.Path(small.state / "node/groups").iterdir()))
     filler.unlink()
+
+
+def reserve(berth):
+    return (berth.state / "control/berth.db-reserve").stat().st_size
+
+
+def test_on_a_full_disk_what_frees_space_and_what_is_true_goes_through(small, registry):
+    """The store's reserve: status, stop and delete work to the last byte, and nothing new is taken."""
+    image = registry.ref("busybox:1")
+    whole = reserve(small)
+    assert whole >= 4 << 20
+    for name in ("one", "two"):
+        small.create("k", name, image, [*SH, POLITE.format(1)], cpu=0.1, memory=0.1)
+    ends = small.create("k", "ends", image, [*SH, "while ! test -e /tmp/end; do usleep 20000; done; exit 3"], policy="Never",
+                        cpu=0.1, memory=0.1)
+    pid = int(run("pgrep", "-f", "test -e /tmp/en[d]").stdout.split()[0])
+    filler = small.state.parent / "filler"
+    fill(filler, leave=64 << 10)  # `berth up` writes its settings and a pid file
+    small.kill("berthd")
+    small.up()
+    fill(filler)
+    refused = [small.call("PUT", small.group_id("k", "late"), {"location": "local", "properties": ends["properties"]}),
+               small.call("PUT", small.sub("/resourcegroups/late"), {"location": "local"}, version="2021-04-01"),
+               small.call("PATCH", small.group_id("k", "one"), {"tags": {"a": "b"}}),
+               small.call("POST", small.group_id("k", "one") + "/restart")]
+    for answer in refused:
+        assert (answer.status, answer.code) == (503, "StoreUnavailable"), answer.text
+        assert "disk" in answer.message and "deleted" in answer.message, answer.text
+    os.kill(pid, 9)
+    small.wait("k", "ends", lambda g: state_of(g) == "Failed", timeout=5)
+    assert small.call("POST", small.group_id("k", "one") + "/stop").status == 204
+    small.wait("k", "one", lambda g: state_of(g) == "Stopped", timeout=5)
+    for name in ("two", "ends"):
+        assert small.call("DELETE", small.group_id("k", name)).status == 200
+    eventually(lambda: not store_keys(small, "gone/"))
+    assert 0 < reserve(small) < whole
+    assert (small.state / "control/berth.db-wal").stat().st_size < 4 << 20
+    filler.unlink()
+    small.create("k", "late", image, [*SH, POLITE.format(1)], cpu=0.1, memory=0.1)
+    assert reserve(small) == whole
+    for name in ("one", "late"):
+        assert small.call("DELETE", small.group_id("k", name)).status == 200
+
+
+def test_the_reserve_is_made_anew_without_anybody_asking(small, registry):
+    whole = reserve(small)
+    small.create("k", "one", registry.ref("busybox:1"), [*SH, POLITE.format(1)])
+    filler = small.state.parent / "filler"
+    fill(filler)
+    assert small.call("DELETE", small.group_id("k", "one")).status == 200
+    eventually(lambda: reserve(small) < whole)
+    filler.unlink()
+    eventually(lambda: reserve(small) == whole)
 
 
 def test_a_pull_onto_a_full_disk_is_named_and_goes_on_once_there_is_space(small, registry):

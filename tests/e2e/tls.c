@@ -1,4 +1,5 @@
-/* An HTTPS server with a certificate of its own making: answers every request on port 443 with 200. */
+/* An HTTPS server with a certificate of its own making: answers every request on port 443 with 200.
+ */
 #include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -20,7 +21,8 @@ static void make_certificate(SSL_CTX *ctx)
 
 int main(void)
 {
-	static const char text[] = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
+	static const char text[] =
+		"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok";
 	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(443)};
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 	int fd = socket(AF_INET, SOCK_STREAM, 0);

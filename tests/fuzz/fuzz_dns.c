@@ -8,7 +8,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static int lookup(const char *label, char ret_ip[16], void *arg)
 {
-	assert(strlen(label) > 0 && strlen(label) <= 63);
+	size_t n = strlen(label), first = strcspn(label, ".");
+
+	assert(first > 0 && first <= 63 &&
+		(first == n || (n - first - 1 > 0 && n - first - 1 <= 63)));
+	assert(strspn(label, "abcdefghijklmnopqrstuvwxyz0123456789-.") == n);
 	return str_eq(label, "web") ? str_copy(ret_ip, 16, "100.64.0.5") : -ENOENT;
 }
 

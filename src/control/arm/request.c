@@ -366,6 +366,16 @@ static int check_registration(struct arm_request *request, struct err *err)
 		leaf->provider->name);
 }
 
+/* With a full disk the store's reserve is for what frees space. */
+static int check_room(const struct arm_request *request, struct err *err)
+{
+	const char *method = request->http->method;
+
+	if (!str_eq(method, "PUT") && !str_eq(method, "PATCH"))
+		return 0;
+	return store_check_room(request->arm->services.store, err);
+}
+
 int arm_request_prepare(struct arm_request *request, struct err *err)
 {
 	const struct http_request *http = request->http;
@@ -401,6 +411,9 @@ int arm_request_prepare(struct arm_request *request, struct err *err)
 			return r;
 	}
 	r = check_registration(request, err);
+	if (r < 0)
+		return r;
+	r = check_room(request, err);
 	if (r < 0)
 		return r;
 	request->next = request->match.leaf->route->handler;

@@ -526,7 +526,7 @@ static int property_validate(struct walk *walk, const struct frame *parent,
 				  ((property->flags & (SCHEMA_UNSUPPORTED | SCHEMA_MISPLACED)) &&
 					  is_empty(*value)));
 
-	walk->secret = property->flags & (SCHEMA_SECRET | SCHEMA_SECRET_MAP);
+	walk->secret = property->flags & (SCHEMA_SECRET | SCHEMA_SECRET_MAP | SCHEMA_URL);
 	if (drop) {
 		json_decref(*value);
 		*value = NULL;
@@ -626,6 +626,26 @@ int schema_validate(const struct schema_object *object, json_t *document,
 
 /* --- answers --- */
 
+char *schema_url_shown(const char *url)
+{
+	const char *authority = strstr(url, "://"), *at;
+	size_t n;
+
+	if (!authority)
+		return xstrdup(url);
+	authority += strlen("://");
+	n = strcspn(authority, "/?#");
+	at = memrchr(authority, '@', n);
+	return at ? xasprintf("%.*s%s", (int)(authority - url), url, at + 1) : xstrdup(url);
+}
+
+static void url_present(json_t *object, const char *name)
+{
+	_cleanup_free_ char *shown = schema_url_shown(json_get_str(object, name, ""));
+
+	json_put_str(object, name, shown);
+}
+
 static void value_present(
 	const struct schema_property *property, json_t *value, const struct schema_context *context)
 {
@@ -660,6 +680,8 @@ void schema_present(
 			schema_version_has(property->since, property->last, context->api_version)) {
 			value_present(property, value, context);
 			json_object_set(document, property->name, value);
+			if ((property->flags & SCHEMA_URL) && json_is_string(value))
+				url_present(document, property->name);
 		}
 		json_object_del(rest, property->name);
 	}

@@ -33,6 +33,7 @@ enum schema_type {
 #define SCHEMA_MISPLACED                                                                           \
 	32u /* exists elsewhere, never here: refused with the path and .instead; null, [] and {}   \
 	       are fine and dropped */
+#define SCHEMA_URL 64u /* a string that answers show without the user and password of a URL */
 
 struct schema_object;
 
@@ -81,6 +82,9 @@ int schema_validate(const struct schema_object *object, json_t *document,
  */
 void schema_present(
 	const struct schema_object *object, json_t *document, const struct schema_context *context);
+
+/* A URL without user and password, as answers show it. Owned by the caller. */
+char *schema_url_shown(const char *url);
 
 /* Whether the whole of text matches a POSIX extended regular expression. pattern is a literal: it
  * is compiled once, and known by its address from then on. */

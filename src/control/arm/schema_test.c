@@ -62,6 +62,7 @@ static const struct schema_property group_properties[] = {
 		.message = "Identity in '{group}' is not supported."},
 	{.name = "secret", .type = SCHEMA_MAP, .flags = SCHEMA_SECRET_MAP},
 	{.name = "tags", .type = SCHEMA_MAP, .max = 2},
+	{.name = "url", .type = SCHEMA_STRING, .flags = SCHEMA_URL},
 	{.name = "enabled", .type = SCHEMA_BOOL},
 };
 static const struct schema_object group = {"Group", group_properties, ARRAY_SIZE(group_properties)};
@@ -228,6 +229,29 @@ static void presents_without_secrets_and_newer_properties(void **state)
 		"[{\"name\":\"A\"}]}],\"secret\":{},\"new\":1}");
 }
 
+static void presents_urls_without_their_users(void **state)
+{
+	static const struct {
+		const char *is, *shown;
+	} rows[] = {
+		{"https://h/a", "https://h/a"},
+		{"https://user:secret@h:1/a@b?c@d#e@f", "https://h:1/a@b?c@d#e@f"},
+		{"https://secret@h", "https://h"},
+		{"https://a@b@h/", "https://h/"},
+		{"https://h?u@x", "https://h?u@x"},
+		{"", ""},
+		{"no url", "no url"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_json_ json_t *document = json_pack("{s:s}", "url", rows[i].is);
+		struct schema_context context = {"2018-10-01", "g"};
+
+		schema_present(&group, document, &context);
+		assert_string_equal(json_get_str(document, "url", ""), rows[i].shown);
+	}
+}
+
 static void versions_compare_by_day(void **state)
 {
 	assert_true(schema_version_has("2022-10-01-preview", NULL, "2022-10-01-preview"));
@@ -243,6 +267,7 @@ int main(void)
 		cmocka_unit_test(normalises),
 		cmocka_unit_test(refuses_with_path_and_words),
 		cmocka_unit_test(presents_without_secrets_and_newer_properties),
+		cmocka_unit_test(presents_urls_without_their_users),
 		cmocka_unit_test(versions_compare_by_day),
 	};
 

@@ -199,6 +199,11 @@ static int memory_read(void *arg, int64_t after, struct err *err, struct store_l
 	return no_memory(err, r);
 }
 
+static int memory_check_room(struct store *store, struct err *err)
+{
+	return 0;
+}
+
 static int memory_watch(struct store *store, const char *prefix, int64_t after, store_watch_fn fn,
 	void *arg, struct err *err, struct store_watch **ret)
 {
@@ -224,6 +229,7 @@ static void memory_free(struct store *store)
 static const struct store_ops memory_ops = {.get = memory_get,
 	.list = memory_list,
 	.commit = memory_commit,
+	.check_room = memory_check_room,
 	.watch = memory_watch,
 	.unwatch = memory_unwatch,
 	.free = memory_free};

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/pool.h"
+#include "control/store/ballast.h"
 #include "control/store/internal.h"
 #include "control/store/sqlite_conn.h"
 #include "control/store/watch.h"
@@ -17,6 +18,8 @@
 #define READERS_MAX 4
 #define READ_CHANGES 256
 #define READ_BYTES ((size_t)1 << 20)
+#define CHECKPOINT_PAGES 1000
+#define FILL_S 5 /* how often a reserve that isn't whole is looked after */
 
 /* A commit that waits. It lives on the stack of its caller. */
 struct request {
@@ -42,6 +45,7 @@ struct sqlite {
 	struct store store;
 	char *path;
 	int lock_fd;
+	struct ballast *ballast;
 
 	pthread_mutex_t lock; /* the queue */
 	pthread_cond_t queued;
@@ -501,6 +505,36 @@ static void answer(struct sqlite *sqlite, struct request *requests)
 	pthread_mutex_unlock(&sqlite->lock);
 }
 
+/* True: there is more room than when this failed, so try again. Not every layer below says what is
+ * wrong when there is no space: a full disk behind a loop device is an I/O error. */
+static bool give_room(struct sqlite *sqlite, int r)
+{
+	if (r != -ENOSPC && !(r == -EIO && ballast_disk_full(sqlite->ballast)))
+		return false;
+	return ballast_give(sqlite->ballast);
+}
+
+static bool may_use_reserve(const struct request *request)
+{
+	size_t bytes = 0;
+
+	for (size_t i = 0; i < request->n; i++)
+		bytes += request->ops[i].value_len;
+	return bytes <= STORE_RESERVED_MAX;
+}
+
+/* With a full disk it is done at once, so that the log begins anew with each commit, in the blocks
+ * that it has, and doesn't use up the reserve. What fails now is tried again by the next commit. */
+static void checkpoint(struct sqlite *sqlite)
+{
+	int pages = ballast_whole(sqlite->ballast) ? CHECKPOINT_PAGES : 1;
+
+	if (!sqlite->writer || sqlite->writer->log_pages < pages)
+		return;
+	while (give_room(sqlite, conn_checkpoint(sqlite->writer, NULL)))
+		;
+}
+
 /* When a batch of several fails they are tried one by one: what is too large for the disk that is
  * left, or lies on a bad block, must not take the others with it. */
 static void run_batch(struct sqlite *sqlite, struct request *requests)
@@ -514,6 +548,8 @@ static void run_batch(struct sqlite *sqlite, struct request *requests)
 		next = take_ptr(q->next);
 		if (q != requests || next)
 			r = try_batch(sqlite, q, &err);
+		while (may_use_reserve(q) && give_room(sqlite, r))
+			r = try_batch(sqlite, q, &err);
 		if (r < 0) {
 			q->r = r;
 			q->err = err;
@@ -524,6 +560,23 @@ static void run_batch(struct sqlite *sqlite, struct request *requests)
 	answer(sqlite, requests);
 }
 
+/* Lock held; it is let go meanwhile. */
+static void wait_for_requests(struct sqlite *sqlite)
+{
+	struct timespec until;
+
+	while (!sqlite->head && !sqlite->stop) {
+		if (ballast_whole(sqlite->ballast)) {
+			pthread_cond_wait(&sqlite->queued, &sqlite->lock);
+			continue;
+		}
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += FILL_S;
+		if (pthread_cond_timedwait(&sqlite->queued, &sqlite->lock, &until) == ETIMEDOUT)
+			ballast_fill(sqlite->ballast);
+	}
+}
+
 static void committer_thread(void *arg)
 {
 	struct sqlite *sqlite = arg;
@@ -531,14 +584,14 @@ static void committer_thread(void *arg)
 
 	for (;;) {
 		pthread_mutex_lock(&sqlite->lock);
-		while (!sqlite->head && !sqlite->stop)
-			pthread_cond_wait(&sqlite->queued, &sqlite->lock);
+		wait_for_requests(sqlite);
 		requests = take_ptr(sqlite->head);
 		sqlite->tail = &sqlite->head;
 		pthread_mutex_unlock(&sqlite->lock);
 		if (!requests)
 			return;
 		run_batch(sqlite, requests);
+		checkpoint(sqlite);
 	}
 }
 
@@ -564,6 +617,18 @@ static int sqlite_commit(struct store *store, const struct store_op *ops, size_t
 	}
 	*ret_revision = request.revision;
 	return 0;
+}
+
+static int sqlite_check_room(struct store *store, struct err *err)
+{
+	struct sqlite *sqlite = sqlite_of(store);
+
+	if (ballast_fill(sqlite->ballast) && !ballast_disk_full(sqlite->ballast))
+		return 0;
+	return err_set(err, -ENOSPC, "StoreUnavailable",
+		"The disk of the store %s is full. Until there is space nothing new is taken; groups "
+		"can be stopped and deleted, and are shown as they are.",
+		sqlite->path);
 }
 
 static int sqlite_watch(struct store *store, const char *prefix, int64_t after, store_watch_fn fn,
@@ -596,6 +661,7 @@ static void sqlite_free(struct store *store)
 	/* Last, for the last one to close folds the log into the database. */
 	if (sqlite->writer)
 		conn_free(sqlite->writer);
+	ballast_free(sqlite->ballast);
 	fd_close(sqlite->lock_fd);
 	pthread_cond_destroy(&sqlite->reader_back);
 	pthread_mutex_destroy(&sqlite->readers_lock);
@@ -614,6 +680,7 @@ static void sqlite_freep(struct sqlite **sqlite)
 static const struct store_ops sqlite_ops = {.get = sqlite_get,
 	.list = sqlite_list,
 	.commit = sqlite_commit,
+	.check_room = sqlite_check_room,
 	.watch = sqlite_watch,
 	.unwatch = sqlite_unwatch,
 	.free = sqlite_free};
@@ -657,6 +724,19 @@ static int make_file(const char *path, struct err *err)
 		     : 0;
 }
 
+/* A reserve that an earlier process kept helps to start on a full disk, too. */
+static int open_writer(struct sqlite *sqlite, struct err *err)
+{
+	_cleanup_free_ char *reserve = xasprintf("%s-reserve", sqlite->path);
+	int r;
+
+	sqlite->ballast = ballast_new(reserve);
+	do
+		r = reopen_writer(sqlite, err);
+	while (give_room(sqlite, r));
+	return r;
+}
+
 int store_open_sqlite(const char *path, struct err *err, struct store **ret)
 {
 	_cleanup_(sqlite_freep) struct sqlite *sqlite = xnew(struct sqlite);
@@ -675,9 +755,7 @@ int store_open_sqlite(const char *path, struct err *err, struct store **ret)
 	if (r == 0)
 		r = make_file(path, err);
 	if (r == 0)
-		r = conn_open(sqlite->path, true, err, &sqlite->writer);
-	if (r == 0)
-		r = load(sqlite, err);
+		r = open_writer(sqlite, err);
 	if (r < 0)
 		return r;
 	sqlite->hub =

@@ -137,6 +137,27 @@ int conn_meta_set(struct conn *conn, const char *name, int64_t value, struct err
 	return conn_run(conn, stmt, err);
 }
 
+int conn_checkpoint(struct conn *conn, struct err *err)
+{
+	int pages = 0, folded = 0;
+
+	if (sqlite3_wal_checkpoint_v2(conn->db, NULL, SQLITE_CHECKPOINT_PASSIVE, &pages, &folded) !=
+		SQLITE_OK)
+		return conn_error(conn, err);
+	if (pages == folded)
+		conn->log_pages = 0;
+	return 0;
+}
+
+/* In place of SQLite's own hook, which would keep it to itself when a checkpoint fails. */
+static int note_log_pages(void *arg, sqlite3 *db, const char *name, int pages)
+{
+	struct conn *conn = arg;
+
+	conn->log_pages = pages;
+	return SQLITE_OK;
+}
+
 static int exec(struct conn *conn, const char *sql, struct err *err)
 {
 	return sqlite3_exec(conn->db, sql, NULL, NULL, NULL) == SQLITE_OK ? 0
@@ -197,6 +218,7 @@ static int set_up(struct conn *conn, bool writer, struct err *err)
 		return r;
 	if (!writer)
 		return exec(conn, "PRAGMA cache_size = -128; PRAGMA query_only = ON;", err);
+	sqlite3_wal_hook(conn->db, note_log_pages, conn);
 	/* First the version: a file that isn't ours stays as it is. */
 	r = migrate(conn, err);
 	if (r < 0)

@@ -30,6 +30,8 @@ struct conn {
 	sqlite3 *db;
 	const char *path; /* borrowed */
 	sqlite3_stmt *stmts[STMT_COUNT];
+	int log_pages; /* of the log, as the writer's last commit left it; 0 once they are folded in
+			*/
 };
 
 /* The id of a change in history: its revision and its place in the commit. */
@@ -53,6 +55,10 @@ int conn_run_simple(struct conn *conn, enum conn_stmt which, struct err *err);
 /* Gives a number back when its statement has one row, else `otherwise`. */
 int conn_number(
 	struct conn *conn, sqlite3_stmt *stmt, int64_t otherwise, struct err *err, int64_t *ret);
+
+/* Folds the log into the database as far as readers let it, so that the next commits begin the log
+ * anew. The writer's; nothing else does it. */
+int conn_checkpoint(struct conn *conn, struct err *err);
 
 int conn_meta_get(struct conn *conn, const char *name, struct err *err, int64_t *ret);
 int conn_meta_set(struct conn *conn, const char *name, int64_t value, struct err *err);

@@ -48,7 +48,7 @@ static void reopening_keeps_data_history_and_revisions(void **state)
 
 static void files_are_for_the_owner_only(void **state)
 {
-	static const char *const suffixes[] = {"", "-wal", "-shm", "-lock"};
+	static const char *const suffixes[] = {"", "-wal", "-shm", "-lock", "-reserve"};
 	struct fixture *f = *state;
 	char path[96];
 	struct stat st;

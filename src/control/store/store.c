@@ -113,6 +113,11 @@ int store_commit(struct store *store, const struct store_op *ops, size_t n, stru
 	return 0;
 }
 
+int store_check_room(struct store *store, struct err *err)
+{
+	return store->ops->check_room(store, err);
+}
+
 int store_put(struct store *store, const char *key, const char *value, size_t value_len,
 	int64_t expect, struct err *err, int64_t *ret_revision)
 {

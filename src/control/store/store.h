@@ -9,6 +9,10 @@
  * -9 and a power cut, and every thread sees it. A failure of the disk is an error of the call and
  * no more: the next call tries again.
  *
+ * On a full disk what frees space and what tells the truth must still get through: SQLite keeps a
+ * reserve for it. Commits don't say which they are; whoever takes something new asks
+ * store_check_room() first.
+ *
  * All calls may block and are made from any thread, but never from a watch callback. Backends:
  * SQLite and memory; one conformance suite (store_test.c) runs over each.
  */
@@ -21,6 +25,8 @@
 #define STORE_KEY_MAX 512
 #define STORE_VALUE_MAX ((size_t)4 << 20)
 #define STORE_OPS_MAX 1000 /* of one commit */
+/* A commit of more bytes of values gets nothing of the reserve. */
+#define STORE_RESERVED_MAX ((size_t)512 << 10)
 
 struct store;
 
@@ -77,6 +83,7 @@ struct store_ops {
 		struct err *, struct store_list *ret);
 	int (*commit)(struct store *, const struct store_op *ops, size_t n, struct err *,
 		int64_t *ret_revision);
+	int (*check_room)(struct store *, struct err *);
 	int (*watch)(struct store *, const char *prefix, int64_t after_revision, store_watch_fn fn,
 		void *arg, struct err *, struct store_watch **ret);
 	void (*unwatch)(struct store *, struct store_watch *);
@@ -106,6 +113,10 @@ int store_commit(struct store *store, const struct store_op *ops, size_t n, stru
 int store_put(struct store *store, const char *key, const char *value, size_t value_len,
 	int64_t expect, struct err *err, int64_t *ret_revision);
 int store_delete(struct store *store, const char *key, int64_t expect, struct err *err);
+
+/* 0, or -ENOSPC with code "StoreUnavailable" while the disk is full or the reserve isn't whole. It
+ * becomes 0 by itself when there is room: no restart, no waiting for a timer. */
+int store_check_room(struct store *store, struct err *err);
 
 /* Calls fn for every change of a key under prefix with a revision above after_revision, first those
  * that already happened, then live. -ESTALE with code "RevisionCompacted" when history that far

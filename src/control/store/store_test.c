@@ -56,6 +56,14 @@ static void absent_expects_nothing_there(void **state)
 	assert_int_equal(store_commit(store, &op, 1, NULL, NULL), 0);
 }
 
+static void has_room_while_the_disk_has(void **state)
+{
+	struct err err = {0};
+
+	assert_int_equal(store_check_room(store_in(state), &err), 0);
+	assert_false(err_is_set(&err));
+}
+
 static void exact_expects_that_revision(void **state)
 {
 	struct store *store = store_in(state);
@@ -545,6 +553,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		BOTH(starts_empty_and_counts_revisions_from_one),
 		BOTH(absent_expects_nothing_there),
+		BOTH(has_room_while_the_disk_has),
 		BOTH(exact_expects_that_revision),
 		BOTH(deleting_nothing_is_fine_and_changes_nothing),
 		BOTH(a_commit_is_all_or_nothing),

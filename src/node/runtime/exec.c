@@ -168,9 +168,6 @@ static int process_text(
 
 		if (!names_variable(env, "TERM="))
 			json_array_append_new(env, json_string("TERM=xterm"));
-		json_object_set_new(process, "consoleSize",
-			json_pack("{s:i, s:i}", "height", (int)cells(spec->rows, ROWS), "width",
-				(int)cells(spec->cols, COLS)));
 	}
 	*ret_text = json_text(process);
 	return 0;
@@ -334,6 +331,9 @@ static int take_console(struct start *start, struct runtime_exec *exec, struct e
 	if (exec->stdin_fd < 0)
 		return err_errno(err, r < 0 ? r : -errno, "terminal of the command");
 	exec->stdout_fd = take_fd(fd);
+	/* Left to crun, it would be set while the program already runs, over a resize that came
+	 * since. */
+	runtime_exec_resize(exec, start->spec->rows, start->spec->cols);
 	start->listen_fd = fd_close(start->listen_fd);
 	return 0;
 }

@@ -94,7 +94,9 @@ static int action_attempt(struct arm_request *request, struct arm_response *resp
 		return wait_settled(request, response, err, kind, action.group.record,
 			action.group.revision, json_get_str(action.group.record, "op", ""), 204);
 	if (!is_stopped(action.record)) {
-		r = references_resolve(services, action.record, err);
+		r = store_check_room(services->store, err);
+		if (r == 0)
+			r = references_resolve(services, action.record, err);
 		if (r < 0)
 			return r;
 	}

@@ -65,24 +65,41 @@ static int read_body(struct arm_request *request, const struct schema_object *ob
 	return r;
 }
 
+/* As much as a command in one line has: sessions that wait keep theirs. */
+static int check_arguments(const json_t *arguments, struct err *err)
+{
+	const char *program = json_string_value(json_array_get(arguments, 0));
+	const json_t *argument;
+	size_t total = 0, i;
+
+	if (!program || !program[0])
+		return err_set(err, -EINVAL, "InvalidCommand",
+			"The first of 'arguments' is the program and can't be missing or empty.");
+	json_array_foreach (arguments, i, argument)
+		total += json_string_length(argument);
+	if (total > WORDS_TEXT_MAX)
+		return err_set(err, -EINVAL, "InvalidCommand",
+			"The 'arguments' have %zu bytes together. At most %zu are allowed.", total,
+			WORDS_TEXT_MAX);
+	return 0;
+}
+
 /* The words of the command, from either property. */
 static int read_command(const json_t *body, struct err *err, json_t **ret)
 {
 	const char *command = json_get_str(body, "command", NULL);
 	json_t *arguments = json_get_arr(body, "arguments");
-	const char *program;
+	int r;
 
 	if (!command == !arguments)
 		return err_set(err, -EINVAL, "InvalidCommand",
 			"Either 'command', as one line, or 'arguments', as a list, says what to execute.");
 	if (command)
 		return words_split(command, err, ret);
-	program = json_string_value(json_array_get(arguments, 0));
-	if (!program || !program[0])
-		return err_set(err, -EINVAL, "InvalidCommand",
-			"The first of 'arguments' is the program and can't be missing or empty.");
-	*ret = json_incref(arguments);
-	return 0;
+	r = check_arguments(arguments, err);
+	if (r == 0)
+		*ret = json_incref(arguments);
+	return r;
 }
 
 static const json_t *current_state(const struct group *group, const char *container)

@@ -156,6 +156,19 @@ static int put_update(struct put *put, struct err *err)
 	return 0;
 }
 
+/* With new files alone, containers go on with the secrets that they have: others would restart
+ * them. */
+static int put_secrets(struct put *put, struct err *err)
+{
+	static const char *const counters[] = {"deploys", "runs"};
+
+	for (size_t i = 0; i < ARRAY_SIZE(counters); i++)
+		if (json_get_int(put->record, counters[i], 0) !=
+			json_get_int(put->group.record, counters[i], 0))
+			return references_resolve(put->services, put->record, err);
+	return 0;
+}
+
 /* Completes the record and commits. -EAGAIN with StoreConflict when somebody was faster. */
 static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 {
@@ -168,7 +181,7 @@ static int put_commit(struct put *put, struct err *err, int64_t *ret_revision)
 	json_put_str(put->record, "apiVersion", arm_api_version(put->request));
 	json_put_str(put->record, "fqdn", fqdn);
 	if (deploys) {
-		int r = references_resolve(put->services, put->record, err);
+		int r = put_secrets(put, err);
 
 		if (r < 0)
 			return r;
@@ -277,40 +290,12 @@ int groups_get(struct arm_request *request, struct arm_response *response, struc
 	return 0;
 }
 
-static int list_prefix(struct arm_request *request, struct arm_response *response,
-	const char *prefix, struct err *err)
+static json_t *list_present(struct arm_request *request, const json_t *record)
 {
-	const struct arm_services *services = arm_services(request);
-	_cleanup_(store_list_done) struct store_list list = {0};
-	_cleanup_free_ char *after = NULL;
-	_cleanup_free_ char *next = NULL;
-	json_t *value;
-	size_t limit;
-	int r;
+	_cleanup_json_ json_t *status =
+		status_load(arm_services(request), json_get_str(record, "uid", ""), NULL);
 
-	r = arm_page(request, err, &limit, &after);
-	if (r == 0)
-		r = store_list(services->store, prefix, after, limit + 1, err, &list);
-	if (r < 0)
-		return r;
-	value = json_array();
-	for (size_t i = 0; i < MIN(list.n, limit); i++) {
-		_cleanup_json_ json_t *record = NULL;
-		_cleanup_json_ json_t *status = NULL;
-
-		if (json_parse(list.entries[i].value, list.entries[i].value_len, JSON_DEPTH_MAX * 2,
-			    NULL, &record) < 0)
-			continue;
-		status = status_load(services, json_get_str(record, "uid", ""), NULL);
-		json_array_append_new(
-			value, group_present(record, status, arm_api_version(request), false));
-	}
-	response->body = json_pack("{s:o}", "value", value);
-	if (list.n > limit && limit > 0) {
-		next = arm_page_next(request, list.entries[limit - 1].key);
-		json_put_str(response->body, "nextLink", next);
-	}
-	return 0;
+	return group_present(record, status, arm_api_version(request), false);
 }
 
 int groups_list(struct arm_request *request, struct arm_response *response, struct err *err)
@@ -325,12 +310,12 @@ int groups_list(struct arm_request *request, struct arm_response *response, stru
 		return r;
 	key = arm_resource_group_key(rg);
 	prefix = xasprintf("cg/%s/", key + strlen("rg/"));
-	return list_prefix(request, response, prefix, err);
+	return records_page(request, response, prefix, list_present, err);
 }
 
 int groups_list_all(struct arm_request *request, struct arm_response *response, struct err *err)
 {
-	return list_prefix(request, response, "cg/", err);
+	return records_page(request, response, "cg/", list_present, err);
 }
 
 /* --- PATCH --- */

@@ -439,9 +439,24 @@ static void every_version_is_spoken(void **state)
 	}
 }
 
+static void what_is_to_be_executed_has_a_bound(void **state)
+{
+	struct world *w = *state;
+	_cleanup_free_ char *more =
+		xasprintf("{'arguments':['echo','%0*d','%0*d']}", 40000, 0, 40000, 0);
+
+	expect(w, "PUT", GROUPS "/g" V, BODY("a"), 201);
+	expect_error(w, "POST", GROUPS "/g/containers/c/exec" V, more, 400, "InvalidCommand", NULL);
+	expect_error(w, "POST", GROUPS "/g/containers/c/exec" V, "{'arguments':['']}", 400,
+		"InvalidCommand", NULL);
+	expect_error(w, "POST", GROUPS "/g/containers/c/exec" V,
+		"{'arguments':['a'],'command':'a'}", 400, "InvalidCommand", NULL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(what_is_to_be_executed_has_a_bound),
 		TEST(create_answers_with_the_final_state),
 		TEST(a_slow_create_is_polled),
 		TEST(a_failed_create_says_why_and_can_be_repeated),

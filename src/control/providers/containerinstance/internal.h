@@ -51,6 +51,19 @@ int err_transitioning(struct err *err, const char *name);
  * words for a client. Returns r. */
 int err_too_large(struct err *err, const char *name, int r);
 
+/* --- lists of records, of groups and of profiles --- */
+
+/* err may be NULL. */
+int record_parse(const struct store_entry *entry, struct err *err, json_t **ret);
+/* A record as a list shows it; new reference. */
+typedef json_t *(*record_present_fn)(struct arm_request *request, const json_t *record);
+/* Answers with the page of records that the request asks for. */
+int records_page(struct arm_request *request, struct arm_response *response, const char *prefix,
+	record_present_fn present, struct err *err);
+/* Appends what the list of a resource group's resources shows of each. */
+int records_list_resources(const struct arm_services *services, const char *prefix,
+	const char *type, struct err *err, json_t *ret_array);
+
 /* --- commits: operations with their strings --- */
 
 #define CHANGE_MAX 16
@@ -135,9 +148,10 @@ json_t *dns_words(const char *text);
 /* Whether each name that is used is among properties.secretReferences, once. */
 int references_check(const json_t *document, const char *group, struct err *err);
 /* The document with the values in place of the names; values: of the record's "secrets", or NULL
- * for placeholders. New reference, the document itself when it has no references. */
+ * for placeholders. New reference, the document itself when it uses no references. */
 json_t *references_filled(const json_t *document, const json_t *values);
-/* Looks the values up for record's document and puts them beside it, as "secrets". */
+/* Looks the values up for record's document and puts them beside it, as "secrets". Codes
+ * InvalidSecretReference, and InvalidVolume for what a volume can't have. */
 int references_resolve(const struct arm_services *services, json_t *record, struct err *err);
 
 /* The group as the API shows it. views: with instanceViews (GET), or without (LIST). New reference.
@@ -157,8 +171,8 @@ void address_forget(void);
 
 /* --- labels --- */
 
-/* The name below the region's zone that a group gets: its DNS name label, followed by the label of a
- * scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
+/* The name below the region's zone that a group gets: its DNS name label, followed by the label of
+ * a scope if it's unique in that only. What old_record (NULL: none) had stays while label and scope
  * stay. Owned by the caller; NULL without a label. */
 char *label_make(const struct arm_services *services, const char *rg, const json_t *document,
 	const json_t *old_record);

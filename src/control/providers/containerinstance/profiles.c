@@ -25,13 +25,6 @@ static char *profile_key(const char *rg, const char *name)
 	return xasprintf("cgprofile/%s/%s", rg_key + strlen("rg/"), lower);
 }
 
-static int entry_parse(const struct store_entry *entry, struct err *err, json_t **ret)
-{
-	if (json_parse(entry->value, entry->value_len, JSON_DEPTH_MAX * 2, NULL, ret) == 0)
-		return 0;
-	return err_set(err, -EIO, "InternalError", "%s in the store isn't JSON", entry->key);
-}
-
 int profile_find(const struct arm_services *services, const char *rg, const char *name,
 	struct err *err, struct profile *ret)
 {
@@ -42,7 +35,7 @@ int profile_find(const struct arm_services *services, const char *rg, const char
 	profile.key = profile_key(rg, name);
 	r = profile.key ? store_get(services->store, profile.key, err, &entry) : -ENOENT;
 	if (r == 0)
-		r = entry_parse(&entry, err, &profile.record);
+		r = record_parse(&entry, err, &profile.record);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (r == 0)
@@ -104,7 +97,7 @@ int profile_document(const struct arm_services *services, const json_t *record, 
 		return -ENOENT;
 	key = revision_key(record, revision);
 	r = store_get(services->store, key, err, &entry);
-	return r < 0 ? r : entry_parse(&entry, err, ret);
+	return r < 0 ? r : record_parse(&entry, err, ret);
 }
 
 /* --- answers --- */
@@ -312,35 +305,9 @@ int profiles_get(struct arm_request *request, struct arm_response *response, str
 	return r;
 }
 
-static int list_prefix(struct arm_request *request, struct arm_response *response,
-	const char *prefix, struct err *err)
+static json_t *list_present(struct arm_request *request, const json_t *record)
 {
-	_cleanup_(store_list_done) struct store_list list = {0};
-	_cleanup_free_ char *after = NULL;
-	_cleanup_free_ char *next = NULL;
-	json_t *value;
-	size_t limit;
-	int r;
-
-	r = arm_page(request, err, &limit, &after);
-	if (r == 0)
-		r = store_list(arm_services(request)->store, prefix, after, limit + 1, err, &list);
-	if (r < 0)
-		return r;
-	value = json_array();
-	for (size_t i = 0; i < MIN(list.n, limit); i++) {
-		_cleanup_json_ json_t *record = NULL;
-
-		if (entry_parse(&list.entries[i], NULL, &record) == 0)
-			json_array_append_new(
-				value, newest_present(record, arm_api_version(request)));
-	}
-	response->body = json_pack("{s:o}", "value", value);
-	if (list.n > limit && limit > 0) {
-		next = arm_page_next(request, list.entries[limit - 1].key);
-		json_put_str(response->body, "nextLink", next);
-	}
-	return 0;
+	return newest_present(record, arm_api_version(request));
 }
 
 static char *prefix_of(const char *rg)
@@ -360,12 +327,12 @@ int profiles_list(struct arm_request *request, struct arm_response *response, st
 	if (r < 0)
 		return r;
 	prefix = prefix_of(rg);
-	return list_prefix(request, response, prefix, err);
+	return records_page(request, response, prefix, list_present, err);
 }
 
 int profiles_list_all(struct arm_request *request, struct arm_response *response, struct err *err)
 {
-	return list_prefix(request, response, "cgprofile/", err);
+	return records_page(request, response, "cgprofile/", list_present, err);
 }
 
 /* --- revisions --- */
@@ -476,25 +443,9 @@ int profiles_delete(struct arm_request *request, struct arm_response *response, 
 int profiles_list_resources(
 	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array)
 {
-	_cleanup_(store_list_done) struct store_list list = {0};
 	_cleanup_free_ char *prefix = prefix_of(rg);
-	int r;
 
-	r = store_list(services->store, prefix, NULL, 0, err, &list);
-	for (size_t i = 0; r == 0 && i < list.n; i++) {
-		_cleanup_json_ json_t *record = NULL;
-		json_t *tags;
-
-		if (entry_parse(&list.entries[i], NULL, &record) < 0)
-			continue;
-		tags = json_path(record, "document", "tags", NULL);
-		json_array_append_new(ret_array,
-			json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", json_get_str(record, "id", ""),
-				"name", json_get_str(record, "name", ""), "type", PROFILES_TYPE,
-				"location", services->region, "tags",
-				tags ? json_deep_copy(tags) : json_object()));
-	}
-	return r;
+	return records_list_resources(services, prefix, PROFILES_TYPE, err, ret_array);
 }
 
 int profiles_delete_group(const struct arm_services *services, const char *rg, struct err *err)
@@ -515,7 +466,7 @@ int profiles_delete_group(const struct arm_services *services, const char *rg, s
 				.key = xstrdup(list.entries[i].key),
 				.revision = list.entries[i].revision};
 
-			r = entry_parse(&list.entries[i], err, &profile.record);
+			r = record_parse(&list.entries[i], err, &profile.record);
 			if (r == 0)
 				r = profile_remove(services, &profile, err);
 			if (r < 0 && r != -EAGAIN)

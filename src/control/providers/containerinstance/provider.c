@@ -72,40 +72,13 @@ static char *prefix_of(const char *rg)
 	return xasprintf("cg/%s/", key + strlen("rg/"));
 }
 
-static int list_groups(
-	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array)
-{
-	_cleanup_(store_list_done) struct store_list list = {0};
-	_cleanup_free_ char *prefix = prefix_of(rg);
-	int r;
-
-	r = store_list(services->store, prefix, NULL, 0, err, &list);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < list.n; i++) {
-		_cleanup_json_ json_t *record = NULL;
-		json_t *tags;
-
-		if (json_parse(list.entries[i].value, list.entries[i].value_len, JSON_DEPTH_MAX * 2,
-			    NULL, &record) < 0)
-			continue;
-		tags = json_path(record, "document", "tags", NULL);
-		json_array_append_new(ret_array,
-			json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", json_get_str(record, "id", ""),
-				"name", json_get_str(record, "name", ""), "type", GROUPS_TYPE,
-				"location", services->region, "tags",
-				tags ? json_deep_copy(tags) : json_object()));
-	}
-	return 0;
-}
-
 static int delete_one(
 	const struct arm_services *services, const struct store_entry *entry, struct err *err)
 {
 	struct group group = {.key = xstrdup(entry->key), .revision = entry->revision};
 	int r;
 
-	r = json_parse(entry->value, entry->value_len, JSON_DEPTH_MAX * 2, err, &group.record);
+	r = record_parse(entry, err, &group.record);
 	if (r == 0)
 		r = group_remove(services, &group, err);
 	group_done(&group);
@@ -136,7 +109,8 @@ static int delete_groups(const struct arm_services *services, const char *rg, st
 static int list_resources(
 	const struct arm_services *services, const char *rg, struct err *err, json_t *ret_array)
 {
-	int r = list_groups(services, rg, err, ret_array);
+	_cleanup_free_ char *prefix = prefix_of(rg);
+	int r = records_list_resources(services, prefix, GROUPS_TYPE, err, ret_array);
 
 	return r < 0 ? r : profiles_list_resources(services, rg, err, ret_array);
 }

@@ -46,8 +46,7 @@ static int recount(const struct arm_services *services, struct err *err, struct 
 		_cleanup_json_ json_t *record = NULL;
 		struct quota_use use;
 
-		if (json_parse(list.entries[i].value, list.entries[i].value_len, JSON_DEPTH_MAX * 2,
-			    NULL, &record) < 0)
+		if (record_parse(&list.entries[i], NULL, &record) < 0)
 			continue;
 		use = record_use(record);
 		ret->groups += use.groups;

@@ -22,7 +22,7 @@ char *group_key(const char *rg, const char *name)
 	return xasprintf("cg/%s/%s", rg_key + strlen("rg/"), lower);
 }
 
-static int entry_parse(const struct store_entry *entry, struct err *err, json_t **ret)
+int record_parse(const struct store_entry *entry, struct err *err, json_t **ret)
 {
 	if (json_parse(entry->value, entry->value_len, JSON_DEPTH_MAX * 2, NULL, ret) == 0)
 		return 0;
@@ -39,7 +39,7 @@ json_t *status_load(const struct arm_services *services, const char *uid, int64_
 		return NULL;
 	if (ret_revision)
 		*ret_revision = entry.revision;
-	return entry_parse(&entry, NULL, &status) < 0 ? NULL : status;
+	return record_parse(&entry, NULL, &status) < 0 ? NULL : status;
 }
 
 int group_find(const struct arm_services *services, const char *rg, const char *name,
@@ -52,7 +52,7 @@ int group_find(const struct arm_services *services, const char *rg, const char *
 	group.key = group_key(rg, name);
 	r = group.key ? store_get(services->store, group.key, err, &entry) : -ENOENT;
 	if (r == 0)
-		r = entry_parse(&entry, err, &group.record);
+		r = record_parse(&entry, err, &group.record);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	if (r == 0) {
@@ -132,6 +132,60 @@ int err_too_large(struct err *err, const char *name, int r)
 	return err_set(err, r, "RequestContentTooLarge",
 		"'%s' is too large to be kept: all of it can have about 4 MiB. Put large files into an image or a share.",
 		name);
+}
+
+/* --- lists of records --- */
+
+int records_page(struct arm_request *request, struct arm_response *response, const char *prefix,
+	record_present_fn present, struct err *err)
+{
+	_cleanup_(store_list_done) struct store_list list = {0};
+	_cleanup_free_ char *after = NULL;
+	_cleanup_free_ char *next = NULL;
+	json_t *value;
+	size_t limit;
+	int r;
+
+	r = arm_page(request, err, &limit, &after);
+	if (r == 0)
+		r = store_list(arm_services(request)->store, prefix, after, limit + 1, err, &list);
+	if (r < 0)
+		return r;
+	value = json_array();
+	for (size_t i = 0; i < MIN(list.n, limit); i++) {
+		_cleanup_json_ json_t *record = NULL;
+
+		if (record_parse(&list.entries[i], NULL, &record) == 0)
+			json_array_append_new(value, present(request, record));
+	}
+	response->body = json_pack("{s:o}", "value", value);
+	if (list.n > limit && limit > 0) {
+		next = arm_page_next(request, list.entries[limit - 1].key);
+		json_put_str(response->body, "nextLink", next);
+	}
+	return 0;
+}
+
+int records_list_resources(const struct arm_services *services, const char *prefix,
+	const char *type, struct err *err, json_t *ret_array)
+{
+	_cleanup_(store_list_done) struct store_list list = {0};
+	int r = store_list(services->store, prefix, NULL, 0, err, &list);
+
+	for (size_t i = 0; r == 0 && i < list.n; i++) {
+		_cleanup_json_ json_t *record = NULL;
+		json_t *tags;
+
+		if (record_parse(&list.entries[i], NULL, &record) < 0)
+			continue;
+		tags = json_path(record, "document", "tags", NULL);
+		json_array_append_new(ret_array,
+			json_pack("{s:s, s:s, s:s, s:s, s:o}", "id", json_get_str(record, "id", ""),
+				"name", json_get_str(record, "name", ""), "type", type, "location",
+				services->region, "tags",
+				tags ? json_deep_copy(tags) : json_object()));
+	}
+	return r;
 }
 
 /* --- commits --- */

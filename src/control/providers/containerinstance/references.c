@@ -28,6 +28,7 @@ struct walk {
 	const json_t *values; /* {"name": "value"}, names in lower case; NULL: placeholders */
 	const char *group;
 	struct err *err;
+	size_t *total; /* bytes of the values, each where it is used */
 	/* object[key] holds the name; path says where that is. Negative ends the walk. */
 	int (*use)(const struct walk *walk, json_t *object, const char *key, const char *path);
 };
@@ -104,6 +105,23 @@ static int walk_all(const struct walk *walk)
 	if (r == 0)
 		r = walk_volumes(walk);
 	return r < 0 ? r : walk_registries(walk);
+}
+
+static int found(const struct walk *walk, json_t *object, const char *key, const char *path)
+{
+	return -EEXIST;
+}
+
+static bool uses_references(const json_t *document)
+{
+	const struct walk walk = {.document = (json_t *)(uintptr_t)document, .use = found};
+	const json_t *volume;
+	size_t i;
+
+	json_array_foreach (json_get_arr(properties_of(document), "volumes"), i, volume)
+		if (json_object_get(volume, "secret" SUFFIX))
+			return true;
+	return walk_all(&walk) < 0;
 }
 
 /* The property that a reference stands for ("password" of "passwordReference"), owned; NULL for a
@@ -185,14 +203,14 @@ json_t *references_filled(const json_t *document, const json_t *values)
 	json_t *volume;
 	size_t i;
 
-	if (json_array_size(secret_references(document)) == 0)
+	if (!uses_references(document))
 		return json_incref((json_t *)(uintptr_t)document);
 	walk.document = json_deep_copy(document);
 	walk_all(&walk);
 	json_array_foreach (json_get_arr(properties_of(walk.document), "volumes"), i, volume) {
 		json_t *files = json_object_get(volume, "secret" SUFFIX);
 
-		if (files) {
+		if (files && !json_object_get(volume, "secret")) {
 			json_object_set(volume, "secret", files);
 			json_object_del(volume, "secret" SUFFIX);
 		}
@@ -200,14 +218,34 @@ json_t *references_filled(const json_t *document, const json_t *values)
 	return walk.document;
 }
 
+/* A few bytes of a document mean up to VAULT_VALUE_MAX each. */
+static int count_use(const struct walk *walk, json_t *object, const char *key, const char *path)
+{
+	_cleanup_free_ char *name = str_lower_dup(json_get_str(object, key, ""));
+
+	*walk->total += strlen(json_get_str(walk->values, name, ""));
+	if (*walk->total <= FILES_MAX)
+		return 0;
+	return FAIL(walk->err, "%s", path, CODE,
+		"The secrets that container group '%s' refers to have more than %zu bytes, each counted as often as it is "
+		"used. Use fewer or smaller ones.",
+		walk->group, FILES_MAX);
+}
+
 int references_resolve(const struct arm_services *services, json_t *record, struct err *err)
 {
-	const json_t *references = secret_references(json_object_get(record, "document"));
-	const json_t *reference;
-	_cleanup_json_ json_t *values = json_object();
-	size_t i;
+	const json_t *document = json_object_get(record, "document"), *reference;
+	const char *group = json_get_str(record, "name", "");
+	_cleanup_json_ json_t *values = json_object(), *filled = NULL;
+	size_t total = 0, i;
+	struct walk walk = {.document = json_object_get(record, "document"),
+		.values = values,
+		.group = group,
+		.err = err,
+		.total = &total,
+		.use = count_use};
 
-	json_array_foreach (references, i, reference) {
+	json_array_foreach (secret_references(document), i, reference) {
 		_cleanup_free_ char *name = str_lower_dup(json_get_str(reference, "name", ""));
 		_cleanup_free_ char *value = NULL, *why = NULL;
 		int r = vault_resolve(services->store, services->endpoint,
@@ -218,7 +256,7 @@ int references_resolve(const struct arm_services *services, json_t *record, stru
 			return FAIL(err, "properties.secretReferences[%zu].secretReferenceUri", i,
 				CODE,
 				"The secret reference '%.128s' in container group '%s' can't be used: %s",
-				name, json_get_str(record, "name", ""), why);
+				name, group, why);
 		}
 		if (r < 0)
 			return r;
@@ -228,5 +266,9 @@ int references_resolve(const struct arm_services *services, json_t *record, stru
 		json_object_set(record, "secrets", values);
 	else
 		json_object_del(record, "secrets");
-	return 0;
+	if (walk_all(&walk) < 0)
+		return -EINVAL;
+	/* Keys, which nobody knew when the group was validated. */
+	filled = references_filled(document, values);
+	return volumes_check(filled, group, err);
 }

@@ -93,6 +93,87 @@ static void a_secret_that_changes_reaches_a_group_when_it_is_restarted(void **st
 	}
 }
 
+/* A config map alone restarts nothing, and another value would. */
+static void a_secret_that_changes_does_not_come_with_a_config_map(void **state)
+{
+	struct world *w = *state;
+	_cleanup_json_ json_t *spec = NULL;
+
+	keep(w, "env", "before");
+	expect(w, "PUT", GROUPS "/g" NEW,
+		WITH(REFERENCE("e", URI("env")), "{'name':'A','secureValueReference':'e'}", ""),
+		201);
+	keep(w, "env", "after");
+	expect(w, "PUT", GROUPS "/g" NEW,
+		"{'properties':{'containers':[{'name':'c','properties':{'configMap':{'keyValuePairs':{'k':'v'}}}}]}}",
+		200);
+	spec = told(w, "g");
+	assert_string_equal(variable(spec), "before");
+	assert_int_equal(counter(w, "g", "generation"), 2);
+}
+
+#define FILES(more) ",'volumes':[{'name':'v','secretReference':{'f':'e'}" more "}]"
+#define SHARED(reference)                                                                          \
+	",'volumes':[{'name':'v','azureFile':{'shareName':'share','storageAccountName':"           \
+	"'account','storageAccountKeyReference':'" reference "'}}]"
+
+static void volumes_are_checked_with_their_values(void **state)
+{
+	struct world *w = *state;
+	char large[VAULT_VALUE_MAX + 1], many[8000] = "", one[64];
+
+	keep(w, "env", "no base64");
+	expect_error(w, "PUT", GROUPS "/g" NEW, WITH(REFERENCE("e", URI("env")), "", SHARED("e")),
+		400, "InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey");
+	expect_error(w, "PUT", GROUPS "/g" NEW,
+		WITH(REFERENCE("e", URI("env")), "", FILES(",'secret':{'a':'eA=='}")), 400,
+		"InvalidVolume", "properties.volumes[0]");
+	expect_error(w, "PUT", GROUPS "/g" NEW,
+		WITH("", "", ",'volumes':[{'name':'v','secretReference':{}}]"), 400,
+		"InvalidVolume", NULL);
+
+	memset(large, 'x', VAULT_VALUE_MAX);
+	large[VAULT_VALUE_MAX] = '\0';
+	keep(w, "large", large);
+	for (int i = 0; i < 42; i++) {
+		snprintf(one, sizeof(one), "%s'f%d':'e'", i ? "," : "", i);
+		strncat(many, one, sizeof(many) - strlen(many) - 1);
+	}
+	{
+		_cleanup_free_ char *body =
+			xasprintf(WITH(REFERENCE("e", URI("large")), "",
+					  ",'volumes':[{'name':'v','secretReference':{%s}}]"),
+				many);
+
+		expect_error(w, "PUT", GROUPS "/g" NEW, body, 400, "InvalidSecretReference",
+			"properties.volumes[0].secretReference.f40");
+	}
+	assert_false(stored(w, "cg/rg/g"));
+}
+
+#define PROFILES RG "/providers/Microsoft.ContainerInstance/containerGroupProfiles"
+#define PROFILE(more)                                                                              \
+	"{'location':'local','properties':{'osType':'Linux','containers':[" CONTAINER("a",         \
+		",'environmentVariables':[{'name':'A','secureValueReference':'e'}]") "]" more "}}"
+#define FROM(references)                                                                           \
+	"{'properties':{'containerGroupProfile':{'id':'" PROFILES "/p'}" references "}}"
+
+static void the_group_says_what_the_references_of_its_profile_are(void **state)
+{
+	struct world *w = *state;
+	_cleanup_json_ json_t *spec = NULL;
+
+	keep(w, "env", "value");
+	expect(w, "PUT", PROFILES "/p" NEW, PROFILE(SHARED("e")), 201);
+	expect_error(w, "PUT", GROUPS "/g" NEW, FROM(""), 400, "InvalidSecretReference",
+		"properties.containers[0].properties.environmentVariables[0].secureValueReference");
+	keep(w, "env", "a2V5");
+	expect(w, "PUT", GROUPS "/g" NEW,
+		FROM(",'secretReferences':[" REFERENCE("e", URI("env")) "]"), 201);
+	spec = told(w, "g");
+	assert_string_equal(variable(spec), "a2V5");
+}
+
 static void what_cannot_be_looked_up_is_refused_and_nothing_is_made(void **state)
 {
 	struct world *w = *state;
@@ -129,6 +210,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(every_kind_of_reference_reaches_the_node_as_its_value),
 		TEST(a_secret_that_changes_reaches_a_group_when_it_is_restarted),
+		TEST(a_secret_that_changes_does_not_come_with_a_config_map),
+		TEST(volumes_are_checked_with_their_values),
+		TEST(the_group_says_what_the_references_of_its_profile_are),
 		TEST(what_cannot_be_looked_up_is_refused_and_nothing_is_made),
 	};
 

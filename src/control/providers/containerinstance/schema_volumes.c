@@ -22,7 +22,7 @@ static const struct schema_object empty_dir_volume = {"EmptyDirVolume", NULL, 0}
 
 static const struct schema_property GitRepoVolume[] = {
 	{.name = "directory", .type = SCHEMA_STRING},
-	{.name = "repository", .type = SCHEMA_STRING, .flags = SCHEMA_REQUIRED},
+	{.name = "repository", .type = SCHEMA_STRING, .flags = SCHEMA_REQUIRED | SCHEMA_URL},
 	{.name = "revision", .type = SCHEMA_STRING},
 };
 static SCHEMA_OBJECT_OF(git_repo_volume, GitRepoVolume);

@@ -35,6 +35,16 @@ static void keep_variables(json_t *container, const json_t *old_container)
 	}
 }
 
+/* User and password are the URL's without them: for another one they have to be given. */
+static void keep_repository(json_t *repo, const json_t *old_repo)
+{
+	const char *sent = json_get_str(repo, "repository", "");
+	_cleanup_free_ char *shown = schema_url_shown(json_get_str(old_repo, "repository", ""));
+
+	if (repo && old_repo && str_eq(sent, shown))
+		json_object_set(repo, "repository", json_object_get(old_repo, "repository"));
+}
+
 /* A key belongs to its account: for another one it has to be given. */
 static void keep_volume(json_t *volume, const json_t *old)
 {
@@ -50,6 +60,7 @@ static void keep_volume(json_t *volume, const json_t *old)
 		json_object_set(share, "storageAccountKey", key);
 	if (secret && json_object_size(secret) == 0 && json_get_obj(old, "secret"))
 		json_object_update(secret, json_get_obj(old, "secret"));
+	keep_repository(json_get_obj(volume, "gitRepo"), json_get_obj(old, "gitRepo"));
 }
 
 static void keep_password(json_t *credential, const json_t *old)

@@ -40,11 +40,12 @@ static json_t *put_over(const json_t *old, const char *text, const char *version
 		"'image':'a','environmentVariables':[" init "]}}]")
 #define SHARE(account, key)                                                                        \
 	"{'name':'share','azureFile':{'shareName':'abc','storageAccountName':'" account "'" key "}}"
-#define WHOLE                                                                                      \
-	SECRETS("{'name':'S','secureValue':'x'},{'name':'T'}", "{'name':'I','secureValue':'y'}",   \
-		"{'server':'r','username':'u','password':'p'}",                                    \
-		SHARE("account",                                                                   \
-			",'storageAccountKey':'a2V5'") ",{'name':'s','secret':{'k':'dg=='}}")
+#define REPO(url) "{'name':'code','gitRepo':{'repository':'" url "','revision':'main'}}"
+#define WHOLE                                                                                                \
+	SECRETS("{'name':'S','secureValue':'x'},{'name':'T'}", "{'name':'I','secureValue':'y'}",             \
+		"{'server':'r','username':'u','password':'p'}",                                              \
+		SHARE("account", ",'storageAccountKey':'a2V5'") ",{'name':'s','secret':{'k':'dg=='}}," REPO( \
+			"https://u:token@git.example/a@b.git"))
 
 static void keeps_secrets_that_answers_hide(void **state)
 {
@@ -53,7 +54,8 @@ static void keeps_secrets_that_answers_hide(void **state)
 	_cleanup_json_ json_t *new = put_over(old,
 		SECRETS("{'name':'S'},{'name':'T'}", "{'name':'I'}",
 			"{'server':'r','username':'u'}",
-			SHARE("account", "") ",{'name':'s','secret':{}}"),
+			SHARE("account", "") ",{'name':'s','secret':{}}," REPO(
+				"https://git.example/a@b.git")),
 		NULL, &err);
 
 	assert_non_null(new);
@@ -103,6 +105,37 @@ static void a_key_belongs_to_its_account(void **state)
 		assert_null(put_over(old, cases[i].text, NULL, &err));
 		assert_string_equal(err.code, cases[i].code);
 		assert_string_equal(err.target, cases[i].target);
+	}
+}
+
+static void a_token_belongs_to_its_repository(void **state)
+{
+	static const struct {
+		const char *was, *sent, *is;
+	} rows[] = {
+		{"https://t@git.example/a", "https://git.example/a", "https://t@git.example/a"},
+		{"https://t@git.example/a", "https://git.example/b", "https://git.example/b"},
+		{"https://t@git.example/a", "https://other.example/a", "https://other.example/a"},
+		{"https://t@git.example/a", "https://n:w@git.example/a",
+			"https://n:w@git.example/a"},
+		{"https://git.example/a", "https://git.example/a", "https://git.example/a"},
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		_cleanup_free_ char *was =
+			xasprintf(G(C(""), ",'volumes':[" REPO("%s") "]"), rows[i].was);
+		_cleanup_free_ char *sent =
+			xasprintf(G(C(""), ",'volumes':[" REPO("%s") "]"), rows[i].sent);
+		_cleanup_json_ json_t *old = stored(was);
+		struct err err = {0};
+		_cleanup_json_ json_t *new = put_over(old, sent, NULL, &err);
+		const json_t *volumes = json_path(new, "properties", "volumes", NULL);
+
+		assert_non_null(new);
+		assert_string_equal(
+			json_get_str(json_get_obj(json_array_get(volumes, 0), "gitRepo"),
+				"repository", ""),
+			rows[i].is);
 	}
 }
 
@@ -366,6 +399,7 @@ int main(void)
 		cmocka_unit_test(keeps_secrets_that_answers_hide),
 		cmocka_unit_test(keeps_an_answer_that_comes_back),
 		cmocka_unit_test(a_key_belongs_to_its_account),
+		cmocka_unit_test(a_token_belongs_to_its_repository),
 		cmocka_unit_test(names_of_variables_have_case),
 		cmocka_unit_test(refuses_a_changed_address),
 		cmocka_unit_test(takes_read_only_properties_that_came_back),

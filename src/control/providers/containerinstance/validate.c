@@ -300,14 +300,13 @@ int group_check(json_t *document, const json_t *old, const char *group, struct e
 		check_containers, resources_check, network_check, volumes_check, mounts_check,
 		probes_check, config_maps_check, check_registries};
 	_cleanup_json_ json_t *filled = NULL;
-	int r;
+	int r = 0;
 
 	if (!json_get_str(properties_of(document), "osType", NULL))
 		return FAIL(err, "%s", "properties.osType", "InvalidOsType",
 			"The 'osType' for container group '%s' is invalid. The value must be one of 'Windows,Linux'.",
 			"<null>");
 	secrets_keep(document, old);
-	r = references_check(document, group, err);
 	filled = references_filled(document, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(checks) && r == 0; i++)
 		r = checks[i](filled, group, err);
@@ -342,7 +341,10 @@ int group_validate(json_t *document, const struct validate_context *context, str
 		r = read_only_check(document, context, err);
 	if (r == 0)
 		r = config_maps_merge(document, context, err);
-	return r < 0 ? r : content_validate(&group_schema, document, context, err);
+	if (r == 0)
+		r = content_validate(&group_schema, document, context, err);
+	/* Not of a profile: the groups that are made from it say what its references are. */
+	return r < 0 ? r : references_check(document, context->group_name, err);
 }
 
 bool profile_name_valid(const char *name)

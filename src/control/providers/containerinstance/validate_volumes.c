@@ -9,7 +9,7 @@
 #define PATH_LENGTH_MAX 1024
 #define REPOSITORY_MAX 2048
 #define DIRECTORY_MAX 255
-#define ACCOUNT_KEY_MAX 512
+#define ACCOUNT_KEY_MAX 255 /* as on the node: what libsmbclient has room for */
 
 #define FAIL_VOLUME(err, i, member, ...)                                                           \
 	({                                                                                         \
@@ -86,16 +86,24 @@ static int secret_check(
 
 /* --- gitRepo --- */
 
-/* https://host[:port]/path of printable ASCII, without user and password. */
+/* https://[user[:password]@]host[:port]/path of printable ASCII. An @ within user or password is
+ * written %40, so that nobody can read the host in another way than we do. */
 static bool repository_is_valid(const char *url)
 {
-	const char *host = url + strlen("https://");
+	const char *host = url + strlen("https://"), *at;
 	size_t n;
 
 	if (strlen(url) > REPOSITORY_MAX || strncasecmp(url, "https://", strlen("https://")) != 0 ||
 		!schema_matches("[!-~]+", url) || strchr(url, '\\'))
 		return false;
 	n = strcspn(host, "/?#");
+	at = memchr(host, '@', n);
+	if (at == host)
+		return false;
+	if (at) {
+		n -= (size_t)(at + 1 - host);
+		host = at + 1;
+	}
 	return n > 0 && host[0] != ':' && host[0] != '-' && !memchr(host, '@', n);
 }
 
@@ -115,7 +123,8 @@ static int git_check(
 	if (!repository_is_valid(repository))
 		return FAIL_VOLUME(err, i, "gitRepo.repository",
 			"The repository of the gitRepo volume '%s' in container group '%s' is invalid. It must be an "
-			"https:// URL without user and password, such as 'https://git.example/project.git'.",
+			"https:// URL such as 'https://git.example/project.git' or "
+			"'https://user:token@git.example/project.git'.",
 			name_of(volume), group);
 	if (revision && (strlen(revision) > 255 || revision[0] == '-' ||
 				!schema_matches("[A-Za-z0-9._/-]+", revision)))
@@ -162,8 +171,8 @@ static int azure_check(
 	if (!*key || strlen(key) > ACCOUNT_KEY_MAX || base64_length(key, &length) < 0)
 		return FAIL_VOLUME(err, i, "azureFile.storageAccountKey",
 			"The storage account key of the Azure file volume '%s' in container group '%s' is not valid "
-			"base64. Give the key as the storage account shows it, without line breaks.",
-			name_of(volume), group);
+			"base64 of at most %d characters. Give the key as the storage account shows it, without line breaks.",
+			name_of(volume), group, ACCOUNT_KEY_MAX);
 	return 0;
 }
 
@@ -171,7 +180,9 @@ static int azure_check(
 
 static int kind_check(const json_t *volume, size_t i, const char *group, struct err *err)
 {
-	static const char *const kinds[] = {"azureFile", "emptyDir", "secret", "gitRepo"};
+	/* A secretReference stands there as the secret that it will be, unless there are both. */
+	static const char *const kinds[] = {
+		"azureFile", "emptyDir", "secret", "gitRepo", "secretReference"};
 	size_t n = 0;
 
 	for (size_t k = 0; k < ARRAY_SIZE(kinds); k++)

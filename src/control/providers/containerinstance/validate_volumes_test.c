@@ -137,45 +137,70 @@ static const struct refusal refusals[] = {
 	{URL("http://git.example/a.git"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("git://git.example/a.git"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("file:///var/lib/berth"), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("ext::sh -c id"), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("--upload-pack=id"), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("git@git.example:a/b.git"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
-	{URL("https://user:password@git.example/a.git"), "InvalidVolume",
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
+	{URL("https://user:p@ss@git.example/a.git"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
+	{URL("https://@git.example/a.git"), "InvalidVolume",
+		"properties.volumes[0].gitRepo.repository",
+		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
+	{URL("https://user:token@/a.git"), "InvalidVolume",
+		"properties.volumes[0].gitRepo.repository",
+		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
+	{GIT("'repository':{'hunter2':'x'}"), "InvalidRequestContent",
+		"properties.volumes[0].gitRepo.repository",
+		"The value '<secret>' of 'properties.volumes[0].gitRepo.repository' is invalid. It must be a string."},
 	{URL("https:///a.git"), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("https://-oProxy/a.git"), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("https://git.example/a b"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL("https://git.example/a\\nb"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{URL(""), "InvalidVolume", "properties.volumes[0].gitRepo.repository",
 		"The repository of the gitRepo volume 'v' in container group 'g' is invalid. It must be an "
-		"https:// URL without user and password, such as 'https://git.example/project.git'."},
+		"https:// URL such as 'https://git.example/project.git' or "
+		"'https://user:token@git.example/project.git'."},
 	{GIT("'repository':'https://g/a','revision':'--foo'"), "InvalidVolume",
 		"properties.volumes[0].gitRepo.revision",
 		"The revision '--foo' of the gitRepo volume 'v' in container group 'g' is invalid. It must be a "
@@ -304,23 +329,23 @@ static const struct refusal refusals[] = {
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':''"),
 		"InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey",
 		"The storage account key of the Azure file volume 'v' in container group 'g' is not valid "
-		"base64. Give the key as the storage account shows it, without line breaks."},
+		"base64 of at most 255 characters. Give the key as the storage account shows it, without line breaks."},
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'a2V5,exec'"),
 		"InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey",
 		"The storage account key of the Azure file volume 'v' in container group 'g' is not valid "
-		"base64. Give the key as the storage account shows it, without line breaks."},
+		"base64 of at most 255 characters. Give the key as the storage account shows it, without line breaks."},
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'a2V5\\n'"),
 		"InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey",
 		"The storage account key of the Azure file volume 'v' in container group 'g' is not valid "
-		"base64. Give the key as the storage account shows it, without line breaks."},
+		"base64 of at most 255 characters. Give the key as the storage account shows it, without line breaks."},
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'a2V'"),
 		"InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey",
 		"The storage account key of the Azure file volume 'v' in container group 'g' is not valid "
-		"base64. Give the key as the storage account shows it, without line breaks."},
+		"base64 of at most 255 characters. Give the key as the storage account shows it, without line breaks."},
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'key with blanks'"),
 		"InvalidVolume", "properties.volumes[0].azureFile.storageAccountKey",
 		"The storage account key of the Azure file volume 'v' in container group 'g' is not valid "
-		"base64. Give the key as the storage account shows it, without line breaks."},
+		"base64 of at most 255 characters. Give the key as the storage account shows it, without line breaks."},
 	{SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'a2V5','storageAccountKeyReference':'r'"),
 		"InvalidSecretReference",
 		"properties.volumes[0].azureFile.storageAccountKeyReference",
@@ -502,6 +527,21 @@ static void bounds_the_size_of_secrets(void **state)
 		"'restartPolicy':'Always','osType':'Linux','volumes':[" out                                 \
 		"]},'location':'local','tags':{}}")
 
+/* The node has room for no more. */
+static void an_account_key_has_a_bound(void **state)
+{
+	for (int n = 252; n <= 256; n += 4) {
+		_cleanup_free_ char *text = xasprintf(
+			SHARE("'shareName':'share','storageAccountName':'account','storageAccountKey':'%0*d'"),
+			n, 0);
+		struct validate_context context = fixture_context(FIXTURE_VERSION);
+		_cleanup_json_ json_t *document = fixture_parse(text);
+		struct err err = {0};
+
+		assert_int_equal(group_validate(document, &context, &err), n <= 255 ? 0 : -EINVAL);
+	}
+}
+
 static void keeps_volumes_as_they_are_sent(void **state)
 {
 	KEEPS("{'name':'a','emptyDir':{}},{'EmptyDir':{},'name':'b','secret':null}",
@@ -540,6 +580,7 @@ int main(void)
 		cmocka_unit_test(counts_volumes_and_mounts),
 		cmocka_unit_test(bounds_the_size_of_secrets),
 		cmocka_unit_test(keeps_volumes_as_they_are_sent),
+		cmocka_unit_test(an_account_key_has_a_bound),
 		cmocka_unit_test(mount_paths_have_a_shortest_form),
 	};
 

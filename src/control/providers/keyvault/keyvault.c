@@ -45,6 +45,12 @@ static int check_body(const json_t *body, struct err *err)
 				"'attributes' are.",
 				key);
 	}
+	value = json_object_get(body, "contentType");
+	if (value && !json_is_null(value) && !json_is_string(value))
+		return err_set(err, -EINVAL, "BadParameter", "'contentType' must be a string.");
+	value = json_object_get(body, "attributes");
+	if (value && !json_is_null(value) && !json_is_object(value))
+		return err_set(err, -EINVAL, "BadParameter", "'attributes' must be an object.");
 	json_object_foreach (json_get_obj(body, "attributes"), key, value)
 		if (!str_eq(key, "enabled") || !json_is_boolean(value))
 			return err_set(err, -EINVAL, "BadParameter",
@@ -143,16 +149,19 @@ static json_t *page(json_t *value)
 static int secrets_list(struct arm_request *request, struct arm_response *response, struct err *err)
 {
 	_cleanup_json_ json_t *secrets = NULL;
-	json_t *value = json_array(), *secret;
+	json_t *value, *secret;
 	size_t i;
 	int r = vault_list(
 		arm_services(request)->store, arm_param(request, "vaultName"), err, &secrets);
 
+	if (r < 0)
+		return r;
+	value = json_array();
 	json_array_foreach (secrets, i, secret)
 		json_array_append_new(
 			value, present(request, secret, vault_version(secret, NULL), false, false));
 	response->body = page(value);
-	return r;
+	return 0;
 }
 
 static int versions_list(

@@ -62,10 +62,13 @@ static void a_list_shows_no_value(void **state)
 static void bad_requests_say_what_is_allowed(void **state)
 {
 	static const char *const bodies[] = {"{}", "{\"value\":1}", "{\"value\":\"x\",\"color\":1}",
-		"{\"value\":\"x\",\"attributes\":{\"exp\":1}}"};
+		"{\"value\":\"x\",\"attributes\":{\"exp\":1}}",
+		"{\"value\":\"x\",\"attributes\":\"enabled\"}",
+		"{\"value\":\"x\",\"contentType\":1}"};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bodies); i++)
 		expect(state, "PUT", SECRET VERSION, bodies[i], 400, "BadParameter");
+	expect(state, "GET", "/vaults/d_m/secrets" VERSION, NULL, 400, "3 to 24 letters");
 	expect(state, "PUT", "/vaults/d_m/secrets/a" VERSION, "{\"value\":\"x\"}", 400,
 		"3 to 24 letters");
 	expect(state, "PUT", SECRET VERSION, "{\"value\":\"x\",\"attributes\":{\"enabled\":false}}",
