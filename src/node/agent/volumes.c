@@ -162,7 +162,9 @@ static void hash_container(
 			json_array_append(
 				volumes, json_array_get(json_get_arr(spec->json, "volumes"), i));
 	}
-	json_object_del(hashed, "configMap");
+	/* Its files change in place, but that there is one is a mount. */
+	if (c->config_map)
+		json_object_set_new(hashed, "configMap", json_true());
 	if (json_array_size(volumes) > 0)
 		json_object_set(hashed, "volumes", volumes);
 	json_decref(volumes);
@@ -224,6 +226,8 @@ static int config_map_up(struct group *group, const struct container *c,
 	_cleanup_free_ char *name = NULL;
 	struct volume_spec volume = config_map_of(c, spec, &name);
 
+	if (!spec->config_map)
+		return 0;
 	return volume_up(agent_config(group->agent)->volumes, &vg, &volume, -1, err);
 }
 
@@ -286,7 +290,6 @@ struct place {
 	const char *path;	   /* as it was asked for */
 	char *source, *target;	   /* owned; target: in the image, without links */
 	bool read_only;
-	bool optional; /* left out where it would be in the way */
 };
 
 struct places {
@@ -352,32 +355,22 @@ static void list_wanted(const struct group *group, const struct container *c,
 			.read_only = mount->read_only};
 		insert(places, &place, place.path);
 	}
+	if (!spec->config_map)
+		return;
 	places->config_map_path = xasprintf(CONFIG_MAPS "/%s", c->name);
 	place = (struct place){.volume = config_map_of(c, spec, &places->config_map_name),
 		.path = places->config_map_path,
-		.read_only = true,
-		.optional = json_object_size(spec->config_map) == 0};
+		.read_only = true};
 	place.source = volume_path(&vg, &place.volume);
 	insert(places, &place, place.path);
-}
-
-static bool lies_on_another(const char *target, const char *const *covered)
-{
-	for (; *covered; covered++)
-		if (str_eq(target, *covered) || is_beneath(target, *covered))
-			return true;
-	return false;
 }
 
 static int resolve(const char *rootfs_dir, uint32_t uid_base, struct place *place,
 	const char *const *covered, struct err *err)
 {
 	_cleanup_free_ char *target = NULL;
-	int r = image_rootfs_place(
-		rootfs_dir, uid_base, place->path, covered, place->optional ? NULL : err, &target);
+	int r = image_rootfs_place(rootfs_dir, uid_base, place->path, covered, err, &target);
 
-	if (place->optional && (r < 0 || lies_on_another(target, covered)))
-		return 0;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; covered[i]; i++)
@@ -432,8 +425,6 @@ static int resolve_all(const struct group *group, const struct container *c,
 
 		if (r < 0)
 			return r;
-		if (!place.target)
-			continue;
 		place.source = xstrdup(place.source);
 		covered[n++] = place.target;
 		insert(ret, &place, place.target);

@@ -1,7 +1,7 @@
 /*
  * What a group's containers mount: out of the spec, made before a container that needs it starts,
- * bound into it, and gone with the group's sandbox. Every container gets a directory for its
- * configMap, an empty one too: so the first configMap reaches it without a restart.
+ * bound into it, and gone with the group's sandbox. A configMap, an empty one too, is a mount like
+ * the others: its files change in place, but a container's first and last one restart it.
  */
 #pragma once
 
