@@ -18,9 +18,9 @@
 #include "node/agent/session.h"
 #include "node/runtime/exec.h"
 
-/* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
- * group that needs one, and some for logs. What costs the machine something, making containers, is
- * bounded by itself. */
+/* Rounds block on pulls and on programs that take their time to end, and mounts on servers, so
+ * there is a thread for each group's round, one for its mounting, and some for logs. What costs the
+ * machine something, making containers, is bounded by itself. */
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
 #define STARTS_MAX 64
@@ -56,6 +56,11 @@ bool agent_is_ending(const struct agent *agent)
 	return atomic_load(&agent->ending);
 }
 
+void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg)
+{
+	pool_submit(agent->pool, fn, arg);
+}
+
 void agent_start_slot(struct agent *agent, bool take)
 {
 	if (!take)
@@ -83,6 +88,7 @@ static struct group *add_group(struct agent *agent, const char *uid)
 	str_copy(group->provisioning, sizeof(group->provisioning), "Pending");
 	pthread_mutex_init(&group->lock, NULL);
 	group->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	group->mount_cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->next = agent->groups;
 	agent->groups = group;
 	return group;
@@ -136,8 +142,9 @@ static void group_interrupt(struct group *group)
 {
 	uint64_t one = 1;
 
-	if (write(group->cancel_fd, &one, sizeof(one)) < 0)
-		log_warn("group %s: a running pull can't be told to stop", group->uid);
+	if (write(group->cancel_fd, &one, sizeof(one)) < 0 ||
+		write(group->mount_cancel_fd, &one, sizeof(one)) < 0)
+		log_warn("group %s: a running pull or mount can't be told to stop", group->uid);
 }
 
 /* --- what a round asks of the loop --- */
@@ -631,8 +638,8 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 		agent_free(agent);
 		return r;
 	}
-	agent->pool =
-		pool_new_elastic("round", ROUND_THREADS_MIN, config->uid_groups + LOG_THREADS, 0);
+	agent->pool = pool_new_elastic(
+		"round", ROUND_THREADS_MIN, 2 * config->uid_groups + LOG_THREADS, 0);
 	hello = capacity();
 	json_object_set_new(hello, "node", json_string(config->node));
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));

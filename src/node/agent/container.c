@@ -315,6 +315,16 @@ static void mount_failed(struct group *group, struct container *c, const struct 
 	wait_until(c, time_now_ms() + c->mount_backoff_ms, err->code, err->message);
 }
 
+/* While it is tried again, why it failed stays to be read. */
+static void mount_under_way(struct group *group, struct container *c)
+{
+	if (c->phase == CONTAINER_STARTING)
+		container_clean(group, c);
+	c->phase = CONTAINER_WAITING;
+	if (c->mount_backoff_ms == 0)
+		wait_until(c, 0, "Mounting", "its volumes are being mounted");
+}
+
 /* Chooses the number of a new run. */
 static int new_run(struct group *group, struct container *c, const struct container_spec *spec,
 	struct err *err)
@@ -357,17 +367,17 @@ int container_start(struct group *group, struct container *c, const struct conta
 	struct image *image = NULL;
 	int r;
 
+	r = container_volumes_up(group, c, spec, err);
+	if (r == -EINPROGRESS)
+		mount_under_way(group, c);
+	else if (r < 0 && r != -ECANCELED)
+		mount_failed(group, c, err);
+	if (r < 0)
+		return r;
+	c->mount_backoff_ms = 0;
 	r = pull(group, c, spec, pull_always, err, &image);
 	if (r < 0)
 		return r;
-	r = container_volumes_up(group, c, spec, err);
-	if (r < 0) {
-		image_free(image);
-		if (r != -ECANCELED)
-			mount_failed(group, c, err);
-		return r;
-	}
-	c->mount_backoff_ms = 0;
 	agent_start_slot(group->agent, true);
 	if (c->phase != CONTAINER_STARTING)
 		r = new_run(group, c, spec, err);

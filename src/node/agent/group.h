@@ -96,6 +96,7 @@ struct group {
 	bool removing, busy, again;
 	int cancel_fd; /* eventfd: readable when a pull should give up; written with what it should
 			  give up for */
+	int mount_cancel_fd; /* likewise, for the mounting */
 
 	/* Only the running round, and start-up before the first one; readers of `run` take the
 	 * lock. */
@@ -108,9 +109,10 @@ struct group {
 	struct err failure; /* why provisioning failed; unset otherwise */
 	struct events events;
 	bool sandbox_up;
-	bool open;	   /* to traffic from outside, while the sandbox is up */
-	bool spec_unsaved; /* spec.json could not be written: nothing may be made */
-	bool fresh;	   /* taken up from disk and not looked over yet */
+	bool open;		   /* to traffic from outside, while the sandbox is up */
+	bool spec_unsaved;	   /* spec.json could not be written: nothing may be made */
+	bool fresh;		   /* taken up from disk and not looked over yet */
+	struct mounting *mounting; /* or NULL */
 
 	/* Only the loop's thread. */
 	bool seen; /* control named it since the link came up */
@@ -147,11 +149,14 @@ json_t *group_status(const struct group *group);
 
 /* reconcile.c: one round. 1 when the group is gone for good. */
 int group_reconcile(struct group *group);
+/* A spec or a removal arrived that makes going on pointless. */
+bool group_is_interrupted(struct group *group);
 
 /* container.c */
 char *container_dir(const struct group *group, const struct container *c);
 void container_id(const struct group *group, const struct container *c, char *ret, size_t size);
-/* Starts a new run, or goes on with one that was cut off. */
+/* Starts a new run, or goes on with one that was cut off. -EINPROGRESS: not before a volume has
+ * come up, which wakes the group. */
 int container_start(struct group *group, struct container *c, const struct container_spec *spec,
 	bool pull_always, struct err *err);
 /* Looks at the current run and takes note of its end. True when something changed. */
@@ -200,6 +205,8 @@ void agent_watch(struct group *group, struct container *c); /* wakes the group w
 void agent_wake_at(struct group *group,
 	int64_t realtime_ms); /* of several the earliest; each round asks anew */
 bool agent_is_ending(const struct agent *agent);
+/* Runs it on a thread of the pool, which has one for each group besides its round. */
+void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg);
 struct probes *agent_probes(const struct agent *agent);
 void agent_start_slot(
 	struct agent *agent, bool take); /* bounds how many containers are made at once */

@@ -305,6 +305,7 @@ static int take_spec(struct group *group, struct err *err)
 		drained = 0;
 	pthread_mutex_unlock(&group->lock);
 	if (next) {
+		mounting_end(group);
 		stop_dropped(group, next);
 		close_changed_ports(group, next);
 		pthread_mutex_lock(&group->lock);
@@ -388,8 +389,7 @@ static void apply_changes(struct group *group)
 	}
 }
 
-/* True when a spec or a removal arrived that makes going on pointless. */
-static bool interrupted(struct group *group)
+bool group_is_interrupted(struct group *group)
 {
 	bool yes;
 
@@ -423,12 +423,12 @@ static bool start_one(struct group *group, size_t i)
 		return true;
 	if (c->phase == CONTAINER_WAITING && !is_due(group, c))
 		return true;
-	if (interrupted(group))
+	if (group_is_interrupted(group))
 		return false;
 	r = container_start(group, c, &group->spec->containers[i], pull, &err);
 	if (r == -ECANCELED)
 		return false;
-	if (r == 0)
+	if (r == 0 || r == -EINPROGRESS)
 		return true;
 	group->failure = err;
 	/* crun's own sentence doesn't say which container it is about; an image's names the
@@ -511,6 +511,7 @@ static void run_group(struct group *group)
 		if (sandbox_up(group, &err) == 0) {
 			group_volumes_refresh(group);
 			start_containers(group);
+			mounting_settle(group);
 		} else {
 			group->failure = err;
 			events_add(&group->events, "Warning", "FailedCreateSandbox", "%s",

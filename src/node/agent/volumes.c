@@ -204,7 +204,7 @@ void spec_mounts_free(struct container_spec *c)
 
 /* --- bringing up and down --- */
 
-static struct volume_group volume_group(const struct group *group)
+struct volume_group group_volume_group(const struct group *group)
 {
 	return (struct volume_group){
 		.uid = group->uid, .dir = group->dir, .uid_base = group_uid_base(group)};
@@ -222,7 +222,7 @@ static struct volume_spec config_map_of(
 static int config_map_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	_cleanup_free_ char *name = NULL;
 	struct volume_spec volume = config_map_of(c, spec, &name);
 
@@ -234,11 +234,13 @@ static int config_map_up(struct group *group, const struct container *c,
 int container_volumes_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 
 	for (size_t i = 0; i < spec->n_mounts; i++) {
-		int r = volume_up(agent_config(group->agent)->volumes, &vg, spec->mounts[i].volume,
-			group->cancel_fd, err);
+		const struct volume_spec *volume = spec->mounts[i].volume;
+		bool slow = volume->kind == VOLUME_GIT_REPO || volume->kind == VOLUME_AZURE_FILE;
+		int r = slow ? mounting_up(group, volume, err)
+			     : volume_up(agent_config(group->agent)->volumes, &vg, volume, -1, err);
 
 		if (r < 0)
 			return r;
@@ -248,7 +250,7 @@ int container_volumes_up(struct group *group, const struct container *c,
 
 void group_volumes_refresh(struct group *group)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	const char *names[SPEC_VOLUMES_MAX + 1] = {NULL};
 	struct err err = {0};
 
@@ -269,8 +271,9 @@ void group_volumes_refresh(struct group *group)
 
 int group_volumes_down(struct group *group, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 
+	mounting_end(group);
 	return volumes_down(agent_config(group->agent)->volumes, &vg, err);
 }
 
@@ -343,7 +346,7 @@ static void insert(struct places *places, const struct place *place, const char 
 static void list_wanted(const struct group *group, const struct container *c,
 	const struct container_spec *spec, struct places *places)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	struct place place;
 
 	for (size_t i = 0; i < spec->n_mounts; i++) {
@@ -398,7 +401,7 @@ static void add_group_files(const struct group *group, struct places *places)
 static int make_inner_place(
 	const struct group *group, const struct places *places, size_t i, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	const struct place *place = &places->list[i];
 
 	for (size_t k = i; k-- > 0;) {
