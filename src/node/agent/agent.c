@@ -36,7 +36,7 @@ struct agent {
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
-	sem_t starts;
+	sem_t starts, slow_starts;
 	struct group *groups; /* loop thread */
 	unsigned char *slots; /* one byte for each range of ids: taken or not; loop thread */
 };
@@ -61,12 +61,14 @@ void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg)
 	pool_submit(agent->pool, fn, arg);
 }
 
-void agent_start_slot(struct agent *agent, bool take)
+void agent_start_slot(struct agent *agent, bool slow, bool take)
 {
+	sem_t *slots = slow ? &agent->slow_starts : &agent->starts;
+
 	if (!take)
-		sem_post(&agent->starts);
+		sem_post(slots);
 	else
-		while (sem_wait(&agent->starts) < 0 && errno == EINTR)
+		while (sem_wait(slots) < 0 && errno == EINTR)
 			;
 }
 
@@ -627,6 +629,7 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 	int r;
 
 	sem_init(&agent->starts, 0, STARTS_MAX);
+	sem_init(&agent->slow_starts, 0, STARTS_MAX);
 	agent->config = *config;
 	agent->slots = xcalloc(config->uid_groups, 1);
 	r = file_mkdirs(config->groups_dir, 0711);
@@ -660,6 +663,7 @@ int agent_remove_all(const struct agent_config *config, struct err *err)
 	int r;
 
 	sem_init(&agent->starts, 0, STARTS_MAX);
+	sem_init(&agent->slow_starts, 0, STARTS_MAX);
 	agent->config = *config;
 	agent->slots = xcalloc(config->uid_groups, 1);
 	r = file_mkdirs(config->groups_dir, 0711);
@@ -703,6 +707,7 @@ void agent_free(struct agent *agent)
 		group_free(group);
 	}
 	sem_destroy(&agent->starts);
+	sem_destroy(&agent->slow_starts);
 	free(agent->slots);
 	free(agent);
 }

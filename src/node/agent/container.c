@@ -361,6 +361,14 @@ static int create_pulling_again(struct group *group, struct container *c,
 	return r < 0 ? r : create(group, c, spec, *image, err);
 }
 
+static bool mounts_share(const struct container_spec *spec)
+{
+	for (size_t i = 0; i < spec->n_mounts; i++)
+		if (spec->mounts[i].volume->kind == VOLUME_AZURE_FILE)
+			return true;
+	return false;
+}
+
 int container_start(struct group *group, struct container *c, const struct container_spec *spec,
 	bool pull_always, struct err *err)
 {
@@ -378,7 +386,7 @@ int container_start(struct group *group, struct container *c, const struct conta
 	r = pull(group, c, spec, pull_always, err, &image);
 	if (r < 0)
 		return r;
-	agent_start_slot(group->agent, true);
+	agent_start_slot(group->agent, mounts_share(spec), true);
 	if (c->phase != CONTAINER_STARTING)
 		r = new_run(group, c, spec, err);
 	if (r == 0)
@@ -387,7 +395,7 @@ int container_start(struct group *group, struct container *c, const struct conta
 		r = create_pulling_again(group, c, spec, &image, err);
 	if (r == 0)
 		r = run_created(group, c, err);
-	agent_start_slot(group->agent, false);
+	agent_start_slot(group->agent, mounts_share(spec), false);
 	image_free(image);
 	if (r == -ENOSPC || r == -EBUSY)
 		start_later(group, c, err);

@@ -208,8 +208,9 @@ bool agent_is_ending(const struct agent *agent);
 /* Runs it on a thread of the pool, which has one for each group besides its round. */
 void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg);
 struct probes *agent_probes(const struct agent *agent);
-void agent_start_slot(
-	struct agent *agent, bool take); /* bounds how many containers are made at once */
+/* Bounds how many containers are made at once. slow: of those that mount a share, whose server may
+ * hang while they are made; they wait for each other and for nobody else. */
+void agent_start_slot(struct agent *agent, bool slow, bool take);
 void agent_group_gone(
 	struct group *group);	      /* the round that removed it says so; the loop frees it */
 void group_kick(struct group *group); /* from any thread */

@@ -248,6 +248,22 @@ int container_volumes_up(struct group *group, const struct container *c,
 	return config_map_up(group, c, spec, err);
 }
 
+/* Its containers hold the dead mount until they start again. */
+static void note_lost_shares(
+	struct group *group, struct container *c, const struct container_spec *spec)
+{
+	struct volume_group vg = group_volume_group(group);
+
+	for (size_t i = 0; i < spec->n_mounts; i++) {
+		const struct volume_spec *volume = spec->mounts[i].volume;
+
+		if (volume->kind == VOLUME_AZURE_FILE && !volume_is_up(&vg, volume))
+			events_add(&c->events, "Warning", "FailedMountAzureFileVolume",
+				"The volume '%s' is no longer mounted: the process that served the share '%s' has ended. Restart the container.",
+				volume->name, volume->share);
+	}
+}
+
 void group_volumes_refresh(struct group *group)
 {
 	struct volume_group vg = group_volume_group(group);
@@ -261,8 +277,10 @@ void group_volumes_refresh(struct group *group)
 	for (size_t i = 0; i < group->n_containers; i++) {
 		struct container *c = &group->containers[i];
 
-		if (c->phase != CONTAINER_RUNNING ||
-			config_map_up(group, c, &group->spec->containers[i], &err) == 0)
+		if (c->phase != CONTAINER_RUNNING)
+			continue;
+		note_lost_shares(group, c, &group->spec->containers[i]);
+		if (config_map_up(group, c, &group->spec->containers[i], &err) == 0)
 			continue;
 		events_add(&c->events, "Warning", err.code, "%s", err.message);
 		agent_wake_at(group, time_now_ms() + agent_config(group->agent)->backoff_ms);

@@ -21,8 +21,8 @@ void spec_mounts_free(struct container_spec *c);
  * way, the group is woken. Otherwise err->code is the event's name. */
 int container_volumes_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err);
-/* Brings the configMaps of running containers up to date; removes volumes that the spec no longer
- * has. After containers that changed were stopped. */
+/* Brings the configMaps of running containers up to date, says which of them lost a share, removes
+ * volumes that the spec no longer has. After containers that changed were stopped. */
 void group_volumes_refresh(struct group *group);
 /* Unmounts and removes all. No container runs. */
 int group_volumes_down(struct group *group, struct err *err);
