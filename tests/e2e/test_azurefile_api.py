@@ -153,6 +153,18 @@ def test_a_dead_program_is_replaced_when_the_container_restarts(own, server):
     assert view(group)["restartCount"] < 4
 
 
+def test_a_dead_program_is_told_to_who_holds_its_mount(own, server):
+    deploy(own, "told", "while :; do usleep 100000; done", server.keys["storageone"])
+    os.kill(int(programs(own)[0]), signal.SIGKILL)
+    # The next round sees it: here that of a daemon that was started anew.
+    own.kill("berth-node")
+    own.up()
+    group = own.wait("f", "told", events)
+    assert "is no longer mounted" in events(group)[0]["message"] and view(group)["restartCount"] == 0
+    assert own.call("POST", own.group_id("f", "told") + "/restart").status in (202, 204)
+    eventually(lambda: programs(own))
+
+
 def test_a_frozen_server_harms_one_group(own, server):
     deploy(own, "hang", "while :; do ls /share > /dev/null; done", server.keys["storageone"])
     server.freeze()

@@ -148,6 +148,51 @@ def test_group_can_be_deleted_while_its_server_hangs(berth, group, registry, ser
     eventually(lambda: not cloning(berth))
 
 
+def test_a_clone_that_hangs_holds_up_only_who_mounts_it(berth, group, registry, server):
+    name = berth.new_name("git")
+    some = containers(registry, "true", "sleep 0.2; exit 1")
+    del some[1]["properties"]["volumeMounts"]
+    answer = berth.call("PUT", berth.group_id(group, name), {"location": "local", "properties": {
+        "osType": "Linux", "restartPolicy": "Always", "containers": some, "volumes": repository(server, "hang/y.git")}})
+    assert answer.status in (200, 201), answer.text
+    # The first one waits; the second one starts, and its end is seen to.
+    shown = berth.wait(group, name, lambda g: view(g, 1).get("restartCount", 0) >= 1)
+    assert view(shown)["currentState"]["state"] == "Waiting"
+    assert view(shown)["currentState"]["detailStatus"] == "Mounting: its volumes are being mounted"
+    assert shown["properties"]["provisioningState"] == "Creating"
+    assert len(cloning(berth)) == 1
+    assert berth.call("POST", berth.group_id(group, name) + "/stop").status == 204
+    berth.wait(group, name, lambda g: g["properties"]["instanceView"]["state"] == "Stopped", timeout=10)
+    assert not cloning(berth)
+    assert berth.call("POST", berth.group_id(group, name) + "/start").status in (202, 204)
+    eventually(lambda: cloning(berth))
+    berth.kill("berth-node")
+    berth.up()
+    eventually(lambda: len(cloning(berth)) == 1)
+    assert berth.call("DELETE", berth.group_id(group, name)).status in (200, 202, 204)
+    eventually(lambda: not cloning(berth))
+
+
+def test_volumes_that_wait_for_servers_come_up_one_after_the_other(berth, group, registry, server):
+    for repo in ("one", "two"):
+        server.repo(f"{repo}.git").commit({repo: b"x"})
+    some = containers(registry, "ls /code /more; sleep 1000", "ls /code /more; sleep 1000", "true")
+    for each in some[:2]:
+        each["properties"]["volumeMounts"].append({"name": "more", "mountPath": "/more"})
+    some[2]["properties"]["volumeMounts"] = [{"name": "absent", "mountPath": "/code"}]
+    name = berth.new_name("git")
+    volumes = [{"name": n, "gitRepo": {"repository": server.url(f"{r}.git"), "directory": "."}}
+               for n, r in (("repo", "one"), ("more", "two"), ("absent", "nowhere"))]
+    answer = berth.call("PUT", berth.group_id(group, name), {"location": "local", "properties": {
+        "osType": "Linux", "restartPolicy": "Always", "containers": some, "volumes": volumes}})
+    assert answer.status in (200, 201), answer.text
+    shown = berth.wait(group, name, lambda g: all(view(g, i).get("currentState", {}).get("state") == "Running" for i in (0, 1)) and
+                       any(e["name"] == "FailedMount" for e in view(g, 2).get("events", [])))
+    assert not any(e["name"] == "FailedMount" for e in view(shown).get("events", []))
+    eventually(lambda: berth.logs(group, name, "c1").split() == ["/code:", "one", "/more:", "two"])
+    assert berth.call("DELETE", berth.group_id(group, name)).status in (200, 202, 204)
+
+
 def test_containers_cannot_write_more_than_the_volume_holds(berth, group, registry, server):
     server.repo("small.git").commit({"file": b"x"})
     name = berth.new_name("git")

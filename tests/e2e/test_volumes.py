@@ -167,14 +167,23 @@ def test_a_config_map_changes_in_place(own, image):
     assert view(own.show("v", "conf"))["restartCount"] == 0
 
 
-def test_the_first_config_map_needs_no_restart(own, image):
-    script = "while ! cat /mnt/configmap/a/k 2>/dev/null; do usleep 20000; done; sleep 1000"
-    group = deploy(own, "late", [container("a", image, script)], version=CONFIG_MAP_API)
-    answer = own.call("PUT", own.group_id("v", "late"), {"location": "local", "properties": {"osType": "Linux", "containers": [
-        {"name": "a", "properties": {"configMap": {"keyValuePairs": {"k": "arrived"}}}}]}}, version=CONFIG_MAP_API)
-    assert answer.status in (200, 201), answer.text
-    assert logs(own, "late", until="arrived")
-    assert view(own.show("v", "late"))["currentState"]["startTime"] == view(group)["currentState"]["startTime"]
+def test_the_first_config_map_restarts_its_container_alone(own, image):
+    def put(config):
+        answer = own.call("PUT", own.group_id("v", "late"), {"location": "local", "properties": {"osType": "Linux", "containers": [
+            {"name": "a", "properties": {"configMap": {"keyValuePairs": config}}}]}}, version=CONFIG_MAP_API)
+        assert answer.status in (200, 201), answer.text
+
+    script = "ls /mnt/configmap/a || echo none; while ! cat /mnt/configmap/a/k 2>/dev/null; do usleep 20000; done; sleep 1000"
+    group = deploy(own, "late", [container("a", image, script), container("b", image, "sleep 1000")], version=CONFIG_MAP_API)
+    assert "none" in logs(own, "late", until="none")
+    put({})
+    first = view(own.wait("v", "late", lambda g: view(g)["restartCount"] == 0 and view(g)["currentState"]["state"] == "Running" and
+                          view(g)["currentState"]["startTime"] != view(group)["currentState"]["startTime"]))["currentState"]["startTime"]
+    put({"k": "arrived"})
+    assert logs(own, "late", until="arrived") == "arrived", "no longer a restart"
+    after = own.show("v", "late")
+    assert view(after)["currentState"]["startTime"] == first
+    assert view(after, 1)["currentState"]["startTime"] == view(group, 1)["currentState"]["startTime"]
 
 
 def test_read_only_and_writable_mounts_of_one_volume(own, image):

@@ -17,9 +17,9 @@
 #include "node/agent/session.h"
 #include "node/runtime/exec.h"
 
-/* Rounds block on pulls and on programs that take their time to end, so there is a thread for each
- * group that needs one, and some for logs. What costs the machine something, making containers, is
- * bounded by itself. */
+/* Rounds block on pulls and on programs that take their time to end, and mounts on servers, so
+ * there is a thread for each group's round, one for its mounting, and some for logs. What costs the
+ * machine something, making containers, is bounded by itself. */
 #define ROUND_THREADS_MIN 4
 #define LOG_THREADS 64
 #define MAKERS_MAX 64
@@ -35,7 +35,9 @@ struct agent {
 	struct loop_timer *log_timer;
 	bool ready;
 	atomic_bool ending;
-	struct pool *makers;  /* of containers; NULL: everything is done on the caller's thread */
+	/* Of containers; slow_makers: of those that mount a share, whose server may hang meanwhile.
+	 * NULL: everything is done on the caller's thread. */
+	struct pool *makers, *slow_makers;
 	struct group *groups; /* loop thread */
 	unsigned char *slots; /* one byte for each range of ids: taken or not; loop thread */
 };
@@ -53,6 +55,11 @@ struct probes *agent_probes(const struct agent *agent)
 bool agent_is_ending(const struct agent *agent)
 {
 	return atomic_load(&agent->ending);
+}
+
+void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg)
+{
+	pool_submit(agent->pool, fn, arg);
 }
 
 struct batch {
@@ -79,18 +86,20 @@ static void batch_job(void *arg)
 	pthread_mutex_unlock(&batch->lock);
 }
 
-void agent_do_all(struct agent *agent, void (*fn)(void *thing), void *things, size_t size, size_t n)
+void agent_do_all(struct agent *agent, bool slow, void (*fn)(void *thing), void *things,
+	size_t size, size_t n)
 {
 	struct batch batch = {.lock = PTHREAD_MUTEX_INITIALIZER,
 		.done = PTHREAD_COND_INITIALIZER,
 		.left = n,
 		.fn = fn};
+	struct pool *makers = slow ? agent->slow_makers : agent->makers;
 	_cleanup_free_ struct batch_job *jobs = xcalloc(n + 1, sizeof(*jobs));
 
 	for (size_t i = 0; i < n; i++) {
 		jobs[i] = (struct batch_job){&batch, (char *)things + i * size};
-		if (agent->makers)
-			pool_submit(agent->makers, batch_job, &jobs[i]);
+		if (makers)
+			pool_submit(makers, batch_job, &jobs[i]);
 		else
 			batch_job(&jobs[i]);
 	}
@@ -118,6 +127,7 @@ static struct group *add_group(struct agent *agent, const char *uid)
 	str_copy(group->provisioning, sizeof(group->provisioning), "Pending");
 	pthread_mutex_init(&group->lock, NULL);
 	group->cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	group->mount_cancel_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	group->next = agent->groups;
 	agent->groups = group;
 	return group;
@@ -171,8 +181,9 @@ static void group_interrupt(struct group *group)
 {
 	uint64_t one = 1;
 
-	if (write(group->cancel_fd, &one, sizeof(one)) < 0)
-		log_warn("group %s: a running pull can't be told to stop", group->uid);
+	if (write(group->cancel_fd, &one, sizeof(one)) < 0 ||
+		write(group->mount_cancel_fd, &one, sizeof(one)) < 0)
+		log_warn("group %s: a running pull or mount can't be told to stop", group->uid);
 }
 
 /* --- what a round asks of the loop --- */
@@ -665,9 +676,10 @@ int agent_new(const struct agent_config *config, struct err *err, struct agent *
 		agent_free(agent);
 		return r;
 	}
-	agent->pool =
-		pool_new_elastic("round", ROUND_THREADS_MIN, config->uid_groups + LOG_THREADS, 0);
+	agent->pool = pool_new_elastic(
+		"round", ROUND_THREADS_MIN, 2 * config->uid_groups + LOG_THREADS, 0);
 	agent->makers = pool_new_elastic("make", 1, MAKERS_MAX, 0);
+	agent->slow_makers = pool_new_elastic("make-slow", 1, MAKERS_MAX, 0);
 	hello = capacity();
 	json_object_set_new(hello, "node", json_string(config->node));
 	json_object_set_new(hello, "version", json_string(BERTH_VERSION));
@@ -716,6 +728,7 @@ void agent_free(struct agent *agent)
 	sessions_free(agent->sessions);
 	pool_free(agent->pool);
 	pool_free(agent->makers);
+	pool_free(agent->slow_makers);
 	for (struct group *group = agent->groups; group; group = group->next)
 		probes_forget(group);
 	probes_free(agent->probes);

@@ -183,9 +183,9 @@ static void hash_of(json_t *json, char ret[SHA256_HEX_MAX])
 	memcpy(ret, spec->containers[0].hash, SHA256_HEX_MAX);
 }
 
-/* What restarts a container: its volumes' definitions do, its configMap and others' volumes don't.
- */
-static void the_hash_follows_mounted_volumes_and_not_the_config_map(void **state)
+/* What restarts a container: its volumes' definitions do, and its first configMap; what is in a
+ * configMap and others' volumes don't. */
+static void the_hash_follows_mounted_volumes_and_not_what_is_in_the_config_map(void **state)
 {
 	_cleanup_json_ json_t *json = spec_with_volumes();
 	json_t *container = json_array_get(json_get_arr(json, "containers"), 0);
@@ -194,6 +194,10 @@ static void the_hash_follows_mounted_volumes_and_not_the_config_map(void **state
 
 	set_mount(json, "path", "/data");
 	hash_of(json, before);
+	json_object_set_new(container, "configMap", json_object());
+	hash_of(json, after);
+	assert_string_not_equal(before, after);
+	memcpy(before, after, sizeof(before));
 	json_object_set_new(container, "configMap", json_pack("{s:s}", "k", "v"));
 	json_object_set_new(json_get_obj(json_array_get(volumes, 3), "gitRepo"), "revision",
 		json_string("main"));
@@ -518,7 +522,8 @@ int main(void)
 		cmocka_unit_test(a_bad_spec_is_refused_with_the_name_of_what_is_wrong),
 		cmocka_unit_test(volumes_and_mounts_are_taken_apart),
 		cmocka_unit_test(bad_volumes_and_mounts_are_refused),
-		cmocka_unit_test(the_hash_follows_mounted_volumes_and_not_the_config_map),
+		cmocka_unit_test(
+			the_hash_follows_mounted_volumes_and_not_what_is_in_the_config_map),
 		cmocka_unit_test(numbers_that_no_machine_has_are_refused),
 		cmocka_unit_test(a_cut_character_loses_nothing),
 		cmocka_unit_test(repeated_events_are_counted_and_the_oldest_go),

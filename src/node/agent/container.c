@@ -325,6 +325,16 @@ static void mount_failed(struct group *group, struct container *c, const struct 
 	wait_until(c, time_now_ms() + c->mount_backoff_ms, err->code, err->message);
 }
 
+/* While it is tried again, why it failed stays to be read. */
+static void mount_under_way(struct group *group, struct container *c)
+{
+	if (c->phase == CONTAINER_STARTING)
+		container_clean(group, c);
+	c->phase = CONTAINER_WAITING;
+	if (c->mount_backoff_ms == 0)
+		wait_until(c, 0, "Mounting", "its volumes are being mounted");
+}
+
 int container_new_run(struct group *group, struct container *c, const struct container_spec *spec,
 	struct err *err)
 {
@@ -350,21 +360,16 @@ int container_new_run(struct group *group, struct container *c, const struct con
 int container_prepare(struct group *group, struct container *c, const struct container_spec *spec,
 	bool pull_always, struct err *err, struct image **ret)
 {
-	struct image *image = NULL;
-	int r = pull(group, c, spec, pull_always, err, &image);
+	int r = container_volumes_up(group, c, spec, err);
 
+	if (r == -EINPROGRESS)
+		mount_under_way(group, c);
+	else if (r < 0 && r != -ECANCELED)
+		mount_failed(group, c, err);
 	if (r < 0)
 		return r;
-	r = container_volumes_up(group, c, spec, err);
-	if (r < 0) {
-		image_free(image);
-		if (r != -ECANCELED)
-			mount_failed(group, c, err);
-		return r;
-	}
 	c->mount_backoff_ms = 0;
-	*ret = image;
-	return 0;
+	return pull(group, c, spec, pull_always, err, ret);
 }
 
 int container_make(struct group *group, struct container *c, const struct container_spec *spec,

@@ -113,6 +113,7 @@ void group_free(struct group *group)
 	group_spec_free(group->spec);
 	group_spec_free(group->next_spec);
 	fd_close(group->cancel_fd);
+	fd_close(group->mount_cancel_fd);
 	pthread_mutex_destroy(&group->lock);
 	free(group->dir);
 	free(group);

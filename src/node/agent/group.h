@@ -96,6 +96,7 @@ struct group {
 	bool removing, busy, again;
 	int cancel_fd; /* eventfd: readable when a pull should give up; written with what it should
 			  give up for */
+	int mount_cancel_fd; /* likewise, for the mounting */
 
 	/* Only the running round, and start-up before the first one; readers of `run` take the
 	 * lock. */
@@ -108,9 +109,10 @@ struct group {
 	struct err failure; /* why provisioning failed; unset otherwise */
 	struct events events;
 	bool sandbox_up;
-	bool open;	   /* to traffic from outside, while the sandbox is up */
-	bool spec_unsaved; /* spec.json could not be written: nothing may be made */
-	bool fresh;	   /* taken up from disk and not looked over yet */
+	bool open;		   /* to traffic from outside, while the sandbox is up */
+	bool spec_unsaved;	   /* spec.json could not be written: nothing may be made */
+	bool fresh;		   /* taken up from disk and not looked over yet */
+	struct mounting *mounting; /* or NULL */
 
 	/* Only the loop's thread. */
 	bool seen; /* control named it since the link came up */
@@ -147,14 +149,17 @@ json_t *group_status(const struct group *group);
 
 /* reconcile.c: one round. 1 when the group is gone for good. */
 int group_reconcile(struct group *group);
+/* A spec or a removal arrived that makes going on pointless. */
+bool group_is_interrupted(struct group *group);
 
 /* container.c */
 char *container_dir(const struct group *group, const struct container *c);
 void container_id(const struct group *group, const struct container *c, char *ret, size_t size);
 /* A start is several steps, so that those of several containers can be done together (together.c).
  *
- * The image and the volumes; on failure the container waits for its next try. May take long;
- * -ECANCELED when something came in between. The caller frees *ret. */
+ * The volumes and the image; on failure the container waits for its next try. May take long;
+ * -ECANCELED when something came in between, -EINPROGRESS: not before a volume has come up, which
+ * wakes the group. The caller frees *ret. */
 int container_prepare(struct group *group, struct container *c, const struct container_spec *spec,
 	bool pull_always, struct err *err, struct image **ret);
 /* Chooses the number of a new run, unless one was chosen that came to nothing. To be written down
@@ -226,11 +231,14 @@ void agent_watch(struct group *group, struct container *c); /* wakes the group w
 void agent_wake_at(struct group *group,
 	int64_t realtime_ms); /* of several the earliest; each round asks anew */
 bool agent_is_ending(const struct agent *agent);
+/* Runs it on a thread of the pool, which has one for each group besides its round. */
+void agent_submit(struct agent *agent, void (*fn)(void *arg), void *arg);
 struct probes *agent_probes(const struct agent *agent);
 /* Calls fn with each of n things, size bytes apart, on other threads, of which there is a bounded
- * number for all groups; returns when all is done. */
-void agent_do_all(
-	struct agent *agent, void (*fn)(void *thing), void *things, size_t size, size_t n);
+ * number for all groups; returns when all is done. slow: a thing may wait for the server of a
+ * share; these keep nobody else waiting. */
+void agent_do_all(struct agent *agent, bool slow, void (*fn)(void *thing), void *things,
+	size_t size, size_t n);
 void agent_group_gone(
 	struct group *group);	      /* the round that removed it says so; the loop frees it */
 void group_kick(struct group *group); /* from any thread */

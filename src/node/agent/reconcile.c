@@ -290,6 +290,7 @@ static int take_spec(struct group *group, struct err *err)
 		drained = 0;
 	pthread_mutex_unlock(&group->lock);
 	if (next) {
+		mounting_end(group);
 		/* Before it is taken up: then they are no more known. */
 		containers_stop(group, is_dropped, next, "It is no longer part of the group.");
 		close_changed_ports(group, next);
@@ -378,6 +379,16 @@ static void apply_changes(struct group *group)
 	}
 }
 
+bool group_is_interrupted(struct group *group)
+{
+	bool yes;
+
+	pthread_mutex_lock(&group->lock);
+	yes = group->removing || group->next_spec;
+	pthread_mutex_unlock(&group->lock);
+	return yes || agent_is_ending(group->agent);
+}
+
 /* True when the containers may start. An init container's end wakes the group for the next one. */
 static bool run_init(struct group *group)
 {
@@ -445,6 +456,7 @@ static void run_group(struct group *group)
 		if (sandbox_up(group, &err) == 0) {
 			group_volumes_refresh(group);
 			start_containers(group);
+			mounting_settle(group);
 		} else {
 			group->failure = err;
 			events_add(&group->events, "Warning", "FailedCreateSandbox", "%s",

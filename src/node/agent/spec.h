@@ -50,8 +50,9 @@ struct container_spec {
 	struct container_mount *mounts;		/* owned */
 	size_t n_mounts;
 	const json_t *config_map;  /* or NULL */
-	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec without its configMap,
-				      and of the volumes that it mounts: tells whether it changed */
+	char hash[SHA256_HEX_MAX]; /* of the container's part of the spec without what is in its
+				      configMap, and of the volumes that it mounts: tells whether
+				      it changed */
 };
 
 struct group_spec {

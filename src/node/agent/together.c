@@ -6,6 +6,17 @@
 #include "base/time.h"
 #include "node/agent/group.h"
 
+/* Whether a step with it may wait for the server of a share. */
+static bool mounts_share(const struct group *group, const struct container *c)
+{
+	const struct container_spec *spec = &group->spec->containers[c - group->containers];
+
+	for (size_t i = 0; i < spec->n_mounts; i++)
+		if (spec->mounts[i].volume->kind == VOLUME_AZURE_FILE)
+			return true;
+	return false;
+}
+
 /* --- start --- */
 
 struct start {
@@ -29,17 +40,6 @@ static void starts_done(struct starts *starts)
 	for (size_t i = starts->n_made; i < starts->n; i++)
 		image_free(starts->list[i].image);
 	free(starts->list);
-}
-
-/* True when a spec or a removal arrived that makes going on pointless. */
-static bool interrupted(struct group *group)
-{
-	bool yes;
-
-	pthread_mutex_lock(&group->lock);
-	yes = group->removing || group->next_spec;
-	pthread_mutex_unlock(&group->lock);
-	return yes || agent_is_ending(group->agent);
 }
 
 /* When it is due; a clock that was put back must not make it wait for longer than was meant. */
@@ -102,27 +102,25 @@ static void make_all(struct starts *starts)
 	struct start *first = &starts->list[starts->n_made];
 	size_t n = starts->n - starts->n_made;
 	struct err err = {0};
+	bool slow = false;
 	int r;
 
 	if (n == 0)
 		return;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		first[i].r = container_new_run(group, first[i].c, first[i].spec, &first[i].err);
+		slow = slow || mounts_share(group, first[i].c);
+	}
 	r = group_save_state(group, &err);
 	for (size_t i = 0; i < n; i++)
 		if (r < 0 && first[i].r == 0) {
 			first[i].r = r;
 			first[i].err = err;
 		}
-	agent_do_all(group->agent, make, first, sizeof(*first), n);
+	agent_do_all(group->agent, slow, make, first, sizeof(*first), n);
 	starts->n_made = starts->n;
 	for (size_t i = 0; i < n; i++)
 		take_note(&first[i]);
-}
-
-static bool is_remote(const struct volume_spec *volume)
-{
-	return volume->kind == VOLUME_GIT_REPO || volume->kind == VOLUME_AZURE_FILE;
 }
 
 static bool has_image(const struct starts *starts, const char *image)
@@ -130,15 +128,6 @@ static bool has_image(const struct starts *starts, const char *image)
 	for (size_t i = 0; i < starts->n; i++)
 		if (str_eq(starts->list[i].spec->image, image))
 			return true;
-	return false;
-}
-
-static bool has_volume(const struct starts *starts, const struct volume_spec *volume)
-{
-	for (size_t i = 0; i < starts->n; i++)
-		for (size_t k = 0; k < starts->list[i].spec->n_mounts; k++)
-			if (starts->list[i].spec->mounts[k].volume == volume)
-				return true;
 	return false;
 }
 
@@ -154,9 +143,6 @@ static bool asks_others(
 			       &image) < 0;
 		image_free(image);
 	}
-	for (size_t i = 0; i < spec->n_mounts && !asks; i++)
-		asks = is_remote(spec->mounts[i].volume) &&
-		       !has_volume(starts, spec->mounts[i].volume);
 	return asks;
 }
 
@@ -177,7 +163,7 @@ static bool prepare(struct starts *starts, struct container *c, const struct con
 	r = container_prepare(group, c, spec, pull_always, &err, &start->image);
 	if (r == 0)
 		starts->n++;
-	else if (r != -ECANCELED)
+	else if (r != -ECANCELED && r != -EINPROGRESS)
 		note_failure(group, c, &err);
 	return r != -ECANCELED;
 }
@@ -192,7 +178,8 @@ bool containers_start(struct group *group, size_t first, size_t end)
 
 		if (!is_due(group, c))
 			continue;
-		if (interrupted(group) || !prepare(&starts, c, &group->spec->containers[i]))
+		if (group_is_interrupted(group) ||
+			!prepare(&starts, c, &group->spec->containers[i]))
 			return false;
 	}
 	make_all(&starts);
@@ -226,21 +213,23 @@ void containers_stop(struct group *group, container_test test, const void *arg, 
 	_cleanup_free_ struct stop *stops = xcalloc(group->n_containers + 1, sizeof(*stops));
 	int64_t deadline = time_mono_ms() + agent_config(group->agent)->stop_grace_ms;
 	struct err err = {0};
-	bool ran = false;
+	bool ran = false, slow = false;
 	size_t n = 0;
 
 	for (size_t i = 0; i < group->n_containers; i++)
 		if (!test || test(group, i, arg))
 			stops[n++] = (struct stop){group, &group->containers[i]};
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		container_ask_stop(group, stops[i].c, why);
+		slow = slow || mounts_share(group, stops[i].c);
+	}
 	for (size_t i = 0; i < n; i++)
 		container_await_end(group, stops[i].c, deadline);
-	agent_do_all(group->agent, end, stops, sizeof(*stops), n);
+	agent_do_all(group->agent, slow, end, stops, sizeof(*stops), n);
 	for (size_t i = 0; i < n; i++)
 		ran = ran || stops[i].c->run > 0;
 	/* How they ended is known only until the runs are removed. */
 	if (ran && group_save_state(group, &err) < 0)
 		log_error("group %s: %s", group->uid, err.message);
-	agent_do_all(group->agent, clean, stops, sizeof(*stops), n);
+	agent_do_all(group->agent, slow, clean, stops, sizeof(*stops), n);
 }

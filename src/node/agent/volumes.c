@@ -162,7 +162,9 @@ static void hash_container(
 			json_array_append(
 				volumes, json_array_get(json_get_arr(spec->json, "volumes"), i));
 	}
-	json_object_del(hashed, "configMap");
+	/* Its files change in place, but that there is one is a mount. */
+	if (c->config_map)
+		json_object_set_new(hashed, "configMap", json_true());
 	if (json_array_size(volumes) > 0)
 		json_object_set(hashed, "volumes", volumes);
 	json_decref(volumes);
@@ -202,7 +204,7 @@ void spec_mounts_free(struct container_spec *c)
 
 /* --- bringing up and down --- */
 
-static struct volume_group volume_group(const struct group *group)
+struct volume_group group_volume_group(const struct group *group)
 {
 	return (struct volume_group){
 		.uid = group->uid, .dir = group->dir, .uid_base = group_uid_base(group)};
@@ -220,21 +222,25 @@ static struct volume_spec config_map_of(
 static int config_map_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	_cleanup_free_ char *name = NULL;
 	struct volume_spec volume = config_map_of(c, spec, &name);
 
+	if (!spec->config_map)
+		return 0;
 	return volume_up(agent_config(group->agent)->volumes, &vg, &volume, -1, err);
 }
 
 int container_volumes_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 
 	for (size_t i = 0; i < spec->n_mounts; i++) {
-		int r = volume_up(agent_config(group->agent)->volumes, &vg, spec->mounts[i].volume,
-			group->cancel_fd, err);
+		const struct volume_spec *volume = spec->mounts[i].volume;
+		bool slow = volume->kind == VOLUME_GIT_REPO || volume->kind == VOLUME_AZURE_FILE;
+		int r = slow ? mounting_up(group, volume, err)
+			     : volume_up(agent_config(group->agent)->volumes, &vg, volume, -1, err);
 
 		if (r < 0)
 			return r;
@@ -242,9 +248,25 @@ int container_volumes_up(struct group *group, const struct container *c,
 	return config_map_up(group, c, spec, err);
 }
 
+/* Its containers hold the dead mount until they start again. */
+static void note_lost_shares(
+	struct group *group, struct container *c, const struct container_spec *spec)
+{
+	struct volume_group vg = group_volume_group(group);
+
+	for (size_t i = 0; i < spec->n_mounts; i++) {
+		const struct volume_spec *volume = spec->mounts[i].volume;
+
+		if (volume->kind == VOLUME_AZURE_FILE && !volume_is_up(&vg, volume))
+			events_add(&c->events, "Warning", "FailedMountAzureFileVolume",
+				"The volume '%s' is no longer mounted: the process that served the share '%s' has ended. Restart the container.",
+				volume->name, volume->share);
+	}
+}
+
 void group_volumes_refresh(struct group *group)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	const char *names[SPEC_VOLUMES_MAX + 1] = {NULL};
 	struct err err = {0};
 
@@ -255,8 +277,10 @@ void group_volumes_refresh(struct group *group)
 	for (size_t i = 0; i < group->n_containers; i++) {
 		struct container *c = &group->containers[i];
 
-		if (c->phase != CONTAINER_RUNNING ||
-			config_map_up(group, c, &group->spec->containers[i], &err) == 0)
+		if (c->phase != CONTAINER_RUNNING)
+			continue;
+		note_lost_shares(group, c, &group->spec->containers[i]);
+		if (config_map_up(group, c, &group->spec->containers[i], &err) == 0)
 			continue;
 		events_add(&c->events, "Warning", err.code, "%s", err.message);
 		agent_wake_at(group, time_now_ms() + agent_config(group->agent)->backoff_ms);
@@ -265,8 +289,9 @@ void group_volumes_refresh(struct group *group)
 
 int group_volumes_down(struct group *group, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 
+	mounting_end(group);
 	return volumes_down(agent_config(group->agent)->volumes, &vg, err);
 }
 
@@ -286,7 +311,6 @@ struct place {
 	const char *path;	   /* as it was asked for */
 	char *source, *target;	   /* owned; target: in the image, without links */
 	bool read_only;
-	bool optional; /* left out where it would be in the way */
 };
 
 struct places {
@@ -340,7 +364,7 @@ static void insert(struct places *places, const struct place *place, const char 
 static void list_wanted(const struct group *group, const struct container *c,
 	const struct container_spec *spec, struct places *places)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	struct place place;
 
 	for (size_t i = 0; i < spec->n_mounts; i++) {
@@ -352,32 +376,22 @@ static void list_wanted(const struct group *group, const struct container *c,
 			.read_only = mount->read_only};
 		insert(places, &place, place.path);
 	}
+	if (!spec->config_map)
+		return;
 	places->config_map_path = xasprintf(CONFIG_MAPS "/%s", c->name);
 	place = (struct place){.volume = config_map_of(c, spec, &places->config_map_name),
 		.path = places->config_map_path,
-		.read_only = true,
-		.optional = json_object_size(spec->config_map) == 0};
+		.read_only = true};
 	place.source = volume_path(&vg, &place.volume);
 	insert(places, &place, place.path);
-}
-
-static bool lies_on_another(const char *target, const char *const *covered)
-{
-	for (; *covered; covered++)
-		if (str_eq(target, *covered) || is_beneath(target, *covered))
-			return true;
-	return false;
 }
 
 static int resolve(const char *rootfs_dir, uint32_t uid_base, struct place *place,
 	const char *const *covered, struct err *err)
 {
 	_cleanup_free_ char *target = NULL;
-	int r = image_rootfs_place(
-		rootfs_dir, uid_base, place->path, covered, place->optional ? NULL : err, &target);
+	int r = image_rootfs_place(rootfs_dir, uid_base, place->path, covered, err, &target);
 
-	if (place->optional && (r < 0 || lies_on_another(target, covered)))
-		return 0;
 	if (r < 0)
 		return r;
 	for (size_t i = 0; covered[i]; i++)
@@ -405,7 +419,7 @@ static void add_group_files(const struct group *group, struct places *places)
 static int make_inner_place(
 	const struct group *group, const struct places *places, size_t i, struct err *err)
 {
-	struct volume_group vg = volume_group(group);
+	struct volume_group vg = group_volume_group(group);
 	const struct place *place = &places->list[i];
 
 	for (size_t k = i; k-- > 0;) {
@@ -432,8 +446,6 @@ static int resolve_all(const struct group *group, const struct container *c,
 
 		if (r < 0)
 			return r;
-		if (!place.target)
-			continue;
 		place.source = xstrdup(place.source);
 		covered[n++] = place.target;
 		insert(ret, &place, place.target);

@@ -1,7 +1,7 @@
 /*
  * What a group's containers mount: out of the spec, made before a container that needs it starts,
- * bound into it, and gone with the group's sandbox. Every container gets a directory for its
- * configMap, an empty one too: so the first configMap reaches it without a restart.
+ * bound into it, and gone with the group's sandbox. A configMap, an empty one too, is a mount like
+ * the others: its files change in place, but a container's first and last one restart it.
  */
 #pragma once
 
@@ -17,17 +17,26 @@ void spec_mounts_free(struct container_spec *c);
 
 /* --- the round's part --- */
 
-/* Brings up what the container mounts. -ECANCELED: given up for what arrived. Otherwise err->code
- * is the event's name. */
+/* Brings up what the container mounts. -ECANCELED: given up for what arrived. -EINPROGRESS: under
+ * way, the group is woken. Otherwise err->code is the event's name. */
 int container_volumes_up(struct group *group, const struct container *c,
 	const struct container_spec *spec, struct err *err);
-/* Brings the configMaps of running containers up to date; removes volumes that the spec no longer
- * has. After containers that changed were stopped. */
+/* Brings the configMaps of running containers up to date, says which of them lost a share, removes
+ * volumes that the spec no longer has. After containers that changed were stopped. */
 void group_volumes_refresh(struct group *group);
 /* Unmounts and removes all. No container runs. */
 int group_volumes_down(struct group *group, struct err *err);
 /* Likewise; a failure is only logged. */
 void group_volumes_drop(struct group *group);
+
+struct volume_group group_volume_group(const struct group *group);
+
+/* mounting.c: like volume_up() for a volume of the group's spec, but doesn't wait for it. */
+int mounting_up(struct group *group, const struct volume_spec *volume, struct err *err);
+/* When all containers were asked to start: an outcome that they know is forgotten. */
+void mounting_settle(struct group *group);
+/* Gives up what is under way, and waits for that. */
+void mounting_end(struct group *group);
 
 /* What the runtime binds into a container. */
 struct container_binds {

@@ -152,6 +152,13 @@ static int mount_share(const struct volumes *volumes, int dir, const char *path,
 
 /* What is mounted and has a living process, or is the kernel's, is left alone, whether or not its
  * server answers: a server that comes back finds the mount as it was. */
+bool azurefile_is_up(int dir)
+{
+	int r = azurefile_fuse_check(dir);
+
+	return volume_is_mounted(dir, "data") && (r == 0 || r == -ENOENT);
+}
+
 int azurefile_up(const struct volumes *volumes, const char *dir, const struct volume_group *group,
 	const struct volume_spec *spec, int cancel_fd, struct err *err)
 {
@@ -164,8 +171,7 @@ int azurefile_up(const struct volumes *volumes, const char *dir, const struct vo
 	fd = volume_open_dir(dir, err);
 	if (fd < 0)
 		return fd;
-	r = azurefile_fuse_check(fd);
-	if (volume_is_mounted(fd, "data") && (r == 0 || r == -ENOENT))
+	if (azurefile_is_up(fd))
 		return 0;
 	azurefile_fuse_end(fd);
 	r = volume_unmount(fd, "data");

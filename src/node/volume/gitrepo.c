@@ -36,6 +36,11 @@ static bool is_cloned(int dir)
 	return image >= 0 && fgetxattr(image, CLONED, NULL, 0) >= 0;
 }
 
+bool gitrepo_is_up(int dir)
+{
+	return volume_is_mounted(dir, "data") && is_cloned(dir);
+}
+
 /* The clone first, then the word that it is there, both on disk: a machine that loses its power
  * shall not come back with half a repository. */
 static int mark_cloned(int dir, int mount_fd, struct err *err)

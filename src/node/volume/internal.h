@@ -21,6 +21,9 @@ int gitrepo_up(const struct volumes *volumes, const char *dir, const struct volu
 	const struct volume_spec *spec, int cancel_fd, struct err *err);
 int azurefile_up(const struct volumes *volumes, const char *dir, const struct volume_group *group,
 	const struct volume_spec *spec, int cancel_fd, struct err *err);
+/* Of the volume's folder: volume_is_up(). */
+bool gitrepo_is_up(int dir);
+bool azurefile_is_up(int dir);
 /* Before dir is removed: ends what serves the mount and detaches it. Called for volumes of every
  * kind. Mounts right beneath dir that are left are detached by volumes_down() itself. */
 int azurefile_down(const char *dir, struct err *err);

@@ -335,6 +335,19 @@ int volume_up(struct volumes *volumes, const struct volume_group *group,
 		err, r, code, "The volume '%s' can't be mounted: %s", spec->name, why.message);
 }
 
+bool volume_is_up(const struct volume_group *group, const struct volume_spec *spec)
+{
+	_cleanup_free_ char *path = xasprintf("%s/v/%s", group->dir, spec->name);
+	_cleanup_fd_ int dir = volume_open_dir(path, NULL);
+	char definition[SHA256_HEX_MAX];
+
+	if (dir < 0)
+		return false;
+	hash_definition(spec, definition);
+	return has_definition(dir, definition) &&
+	       (spec->kind == VOLUME_GIT_REPO ? gitrepo_is_up(dir) : azurefile_is_up(dir));
+}
+
 char *volume_path(const struct volume_group *group, const struct volume_spec *spec)
 {
 	return xasprintf("%s/v/%s/data", group->dir, spec->name);

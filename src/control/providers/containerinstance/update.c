@@ -241,7 +241,8 @@ int config_maps_merge(json_t *document, const struct validate_context *context, 
 	return 0;
 }
 
-/* Nothing but config maps differs: files that change below running containers. */
+/* Nothing but what is in config maps differs: files that change below running containers. That a
+ * container has one at all is a mount. */
 bool only_config_maps_differ(const json_t *old, const json_t *new)
 {
 	_cleanup_json_ json_t *a = json_deep_copy(properties_of(old));
@@ -251,7 +252,9 @@ bool only_config_maps_differ(const json_t *old, const json_t *new)
 
 	for (size_t k = 0; k < ARRAY_SIZE(both); k++)
 		json_array_foreach (json_get_arr(both[k], "containers"), i, container)
-			json_object_del(json_get_obj(container, "properties"), "configMap");
+			if (json_path(container, "properties", "configMap", NULL))
+				json_object_set_new(json_get_obj(container, "properties"),
+					"configMap", json_true());
 	return json_equal(a, b);
 }
 

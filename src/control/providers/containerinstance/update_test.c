@@ -256,15 +256,20 @@ static void merges_config_maps_alone(void **state)
 	pairs = json_path(container, "properties", "configMap", "keyValuePairs", NULL);
 	assert_int_equal(json_object_size(pairs), 1);
 	assert_string_equal(json_get_str(pairs, "a", ""), "3");
-	/* the same once more, and none at all */
+	/* the same once more, an empty one, and the first of a container */
 	{
 		_cleanup_json_ json_t *again =
 			put_over(new, BARE(ONLY("c", "'a':'3'"), ""), NEWEST, &err);
 		_cleanup_json_ json_t *none = put_over(new, BARE(ONLY("c", ""), ""), NEWEST, &err);
+		_cleanup_json_ json_t *first = put_over(new, BARE(ONLY("d", ""), ""), NEWEST, &err);
 
 		assert_true(json_equal(new, again));
 		container = json_array_get(json_path(none, "properties", "containers", NULL), 0);
-		assert_null(json_path(container, "properties", "configMap", NULL));
+		pairs = json_path(container, "properties", "configMap", "keyValuePairs", NULL);
+		assert_non_null(pairs);
+		assert_int_equal(json_object_size(pairs), 0);
+		assert_true(only_config_maps_differ(new, none));
+		assert_false(only_config_maps_differ(new, first));
 	}
 }
 

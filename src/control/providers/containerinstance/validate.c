@@ -266,12 +266,10 @@ static void drop_empty_list(json_t *object, const char *key)
 static void drop_empty_in(json_t *container)
 {
 	json_t *own = json_get_obj(container, "properties");
-	json_t *config_map = json_get_obj(own, "configMap");
 
 	drop_empty_list(own, "ports");
 	drop_empty_list(own, "command");
 	drop_empty_list(own, "volumeMounts");
-	drop_empty_list(config_map, "keyValuePairs");
 	drop_empty_list(own, "configMap");
 	drop_empty_list(json_get_obj(own, "resources"), "limits");
 }
