@@ -101,7 +101,10 @@ static void a_secret_that_changes_does_not_come_with_a_config_map(void **state)
 
 	keep(w, "env", "before");
 	expect(w, "PUT", GROUPS "/g" NEW,
-		WITH(REFERENCE("e", URI("env")), "{'name':'A','secureValueReference':'e'}", ""),
+		"{'properties':{'osType':'Linux','secretReferences':[" REFERENCE(
+			"e", URI("env")) "],'containers':[" CONTAINER("a",
+			",'environmentVariables':[{'name':'A','secureValueReference':'e'}],"
+			"'configMap':{'keyValuePairs':{'k':'u'}}") "]}}",
 		201);
 	keep(w, "env", "after");
 	expect(w, "PUT", GROUPS "/g" NEW,
