@@ -57,6 +57,26 @@ def test_a_moved_tag_is_taken_by_a_restart_and_a_start_and_by_nothing_else(berth
     eventually(lambda: logs() == ["C\none\n", "C\nthree\n"])
 
 
+def test_an_update_that_fails_leaves_alone_what_runs_and_so_does_the_next(berth, registry, group):
+    image = registry.ref("busybox:1")
+
+    def body(side):
+        made = group_body("part", "", containers=[part(image, "web", "cat /v/kept; echo x >> /v/kept; sleep 1000"),
+                                                  part(side, "side", "sleep 1000")])
+        made["properties"]["volumes"] = [{"name": "v", "emptyDir": {}}]
+        made["properties"]["containers"][0]["properties"]["volumeMounts"] = [{"name": "v", "mountPath": "/v"}]
+        return made
+
+    before = put(berth, group, "part", body(image))
+    failed = put(berth, group, "part", body(registry.ref("nothing:1")))
+    assert failed["properties"]["provisioningState"] == "Failed" and view(failed, 0) == view(before, 0)
+    again = put(berth, group, "part", body(registry.ref("nothing:1")))
+    assert again["properties"]["provisioningState"] == "Failed" and view(again, 0) == view(before, 0)
+    mended = put(berth, group, "part", body(image))
+    assert mended["properties"]["provisioningState"] == "Succeeded" and view(mended, 0) == view(before, 0)
+    assert view(mended, 1)["currentState"]["state"] == "Running"
+
+
 def test_a_crash_does_not_look_for_a_moved_tag(berth, registry, group, workdir):
     image = push(registry, workdir, "crashes", "A")
     put(berth, group, "crash", group_body("crash", image, [

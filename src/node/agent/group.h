@@ -110,6 +110,7 @@ struct group {
 	struct events events;
 	bool sandbox_up;
 	bool open;		   /* to traffic from outside, while the sandbox is up */
+	bool wished_anew;	   /* a spec of another generation was taken up in this round */
 	bool spec_unsaved;	   /* spec.json could not be written: nothing may be made */
 	bool fresh;		   /* taken up from disk and not looked over yet */
 	struct mounting *mounting; /* or NULL */

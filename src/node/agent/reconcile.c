@@ -294,6 +294,7 @@ static int take_spec(struct group *group, struct err *err)
 		/* Before it is taken up: then they are no more known. */
 		containers_stop(group, is_dropped, next, "It is no longer part of the group.");
 		close_changed_ports(group, next);
+		group->wished_anew = group->spec && group->spec->generation != next->generation;
 		pthread_mutex_lock(&group->lock);
 		group_set_spec(group, next);
 		pthread_mutex_unlock(&group->lock);
@@ -330,6 +331,17 @@ static void run_again(struct group *group, const char *why)
 	set_provisioning(group, "Creating");
 }
 
+/* A deployment that failed and is asked for again: what hasn't come up is tried at once, and what
+ * runs goes on. */
+static void try_again(struct group *group)
+{
+	for (size_t i = 0; i < group->n_containers; i++)
+		if (!group->containers[i].started_once)
+			container_renew(&group->containers[i]);
+	group->failure = (struct err){0};
+	set_provisioning(group, "Creating");
+}
+
 /* A start after a stop is a new deployment; a restart runs the same one again, and so does a change
  * of the init containers, whose work the containers stand on. */
 static void apply_counters(struct group *group)
@@ -345,7 +357,10 @@ static void apply_counters(struct group *group)
 		run_again(group, "The group is restarted.");
 	} else if (!str_eq(group->init_hash, spec->init_hash)) {
 		run_again(group, "The definition of the init containers changed.");
+	} else if (group->wished_anew && str_eq(group->provisioning, "Failed")) {
+		try_again(group);
 	}
+	group->wished_anew = false;
 	str_copy(group->init_hash, sizeof(group->init_hash), spec->init_hash);
 	group->runs = spec->runs;
 	group->restarts = spec->restarts;

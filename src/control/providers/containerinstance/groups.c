@@ -149,7 +149,7 @@ static int put_update(struct put *put, struct err *err)
 	add_to(put->record, "generation");
 	if (!only_config_maps_differ(old, put->document))
 		add_to(put->record, "deploys");
-	if (ended || status_failed(put->group.status))
+	if (ended)
 		add_to(put->record, "runs");
 	json_put_str(put->record, "desired", "running");
 	put_label(put);
