@@ -23,7 +23,7 @@ IMAGES = {
 
 @pytest.fixture(scope="module")
 def git(workdir):
-    with GitServer(workdir / "git") as server:
+    with GitServer(workdir / "git-yaml") as server:
         server.repo("Azure-Samples/aci-helloworld").commit({"index.html": b"from the repository\n", "app/README": b"x\n"})
         yield server
 
@@ -32,7 +32,7 @@ def git(workdir):
 def smb(workdir):
     sample = yaml.safe_load((SAMPLES / "volumes.yaml").read_text())
     share = sample["properties"]["volumes"][0]["azureFile"]
-    with SmbServer(workdir / "smb", {share["storageAccountName"]: [share["shareName"]]},
+    with SmbServer(workdir / "smb-yaml", {share["storageAccountName"]: [share["shareName"]]},
                    keys={share["storageAccountName"]: share["storageAccountKey"]}) as server:
         yield server
 
