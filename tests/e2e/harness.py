@@ -59,12 +59,12 @@ def busybox_image(workdir, name="busybox", programs=(), cmd=("sh",)):
                "date", "ping", "trap", "usleep", "md5sum", "yes", "tr", "stat", "chown", "timeout", "netstat", "readlink")
     links = [f"--link=/bin/{a}=busybox" for a in applets]
     files = ["--file=/bin/busybox=/bin/busybox", *(f"--file=/bin/{p.name}={p}" for p in programs)]
-    for etc, text in (("passwd", "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
-                       ("group", "root:x:0:\nweb:x:1000:\n")):
-        path = workdir / etc
+    # Also the folder /tmp, which the real one has.
+    for place, text in (("etc/passwd", "root:x:0:0::/root:/bin/sh\nweb:x:1000:1000::/:/bin/sh\n"),
+                        ("etc/group", "root:x:0:\nweb:x:1000:\n"), ("tmp/.keep", "")):
+        path = workdir / pathlib.Path(place).name
         path.write_text(text)
-        files.append(f"--file=/etc/{etc}={path}")
-    files.append("--file=/tmp/.keep=/dev/null")  # a folder /tmp, as images have
+        files.append(f"--file=/{place}={path}")
     run("/usr/bin/python3", ROOT / "tools/oci_image.py", out, "--ref", f"{name}:1", *files, *links,
         *[f"--cmd={word}" for word in cmd])
     return out

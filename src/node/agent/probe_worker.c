@@ -130,7 +130,7 @@ static void ready(int fd, uint32_t events, void *arg)
 {
 	struct probe_worker *worker = arg;
 	char text[MESSAGE_MAX];
-	ssize_t n;
+	ssize_t n = 0;
 
 	/* An answer may lead to what ends the worker. */
 	while (worker->fd >= 0 && (n = recv(worker->fd, text, sizeof(text), MSG_DONTWAIT)) > 0)

@@ -314,7 +314,7 @@ static void profiles_go_with_their_group(void **state)
 static void a_group_takes_what_it_doesnt_say(void **state)
 {
 	struct bench *b = *state;
-	_cleanup_json_ json_t *all = NULL, *some = NULL, *record = NULL;
+	_cleanup_json_ json_t *all = NULL, *some = NULL;
 	_cleanup_(group_done) struct group group = {0};
 	const json_t *secret;
 
