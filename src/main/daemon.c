@@ -99,6 +99,8 @@ int daemon_write_pid(const char *state, const char *name, int pid, struct err *e
 	int r;
 
 	r = proc_start_time(pid, &start);
+	if (r == -ENOENT)
+		return 0; /* has ended already: whoever waits for it will hear so, and why */
 	if (r < 0)
 		return err_errno(err, r, "/proc");
 	text = xasprintf("%d %llu\n", pid, (unsigned long long)start);

@@ -15,7 +15,7 @@ bool daemon_take_flag(int *argc, char **argv, const char *flag);
 int daemon_signals(struct loop *loop, struct err *err);
 
 /* STATE/run/NAME.pid: "PID STARTTIME", both needed to name a process for good. Written by whoever
- * started it. */
+ * started it. Nothing is written when it has ended already. */
 int daemon_write_pid(const char *state, const char *name, int pid, struct err *err);
 /* The pid, or -ESRCH when no such process runs. */
 int daemon_pid(const char *state, const char *name);
