@@ -433,6 +433,14 @@ def reserve(berth):
     return (berth.state / "control/berth.db-reserve").stat().st_size
 
 
+def with_an_empty_log(berth, filler):
+    """A full disk, and a store whose next commits need blocks: a log that is there already has room for some of them."""
+    berth.berth("down")
+    fill(filler, leave=64 << 10)  # `berth up` writes its settings and a pid file
+    berth.up()
+    fill(filler)
+
+
 def test_on_a_full_disk_what_frees_space_and_what_is_true_goes_through(small, registry):
     """The store's reserve: status, stop and delete work to the last byte, and nothing new is taken."""
     image = registry.ref("busybox:1")
@@ -444,10 +452,7 @@ def test_on_a_full_disk_what_frees_space_and_what_is_true_goes_through(small, re
                         cpu=0.1, memory=0.1)
     pid = int(run("pgrep", "-f", "test -e /tmp/en[d]").stdout.split()[0])
     filler = small.state.parent / "filler"
-    fill(filler, leave=64 << 10)  # `berth up` writes its settings and a pid file
-    small.kill("berthd")
-    small.up()
-    fill(filler)
+    with_an_empty_log(small, filler)
     refused = [small.call("PUT", small.group_id("k", "late"), {"location": "local", "properties": ends["properties"]}),
                small.call("PUT", small.sub("/resourcegroups/late"), {"location": "local"}, version="2021-04-01"),
                small.call("PATCH", small.group_id("k", "one"), {"tags": {"a": "b"}}),
@@ -475,7 +480,7 @@ def test_the_reserve_is_made_anew_without_anybody_asking(small, registry):
     whole = reserve(small)
     small.create("k", "one", registry.ref("busybox:1"), [*SH, POLITE.format(1)])
     filler = small.state.parent / "filler"
-    fill(filler)
+    with_an_empty_log(small, filler)
     assert small.call("DELETE", small.group_id("k", "one")).status == 200
     eventually(lambda: reserve(small) < whole)
     filler.unlink()

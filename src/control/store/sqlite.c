@@ -18,6 +18,7 @@
 #define READERS_MAX 4
 #define READ_CHANGES 256
 #define READ_BYTES ((size_t)1 << 20)
+#define INDEX_BYTES (128 << 10) /* of a log of 64 MiB */
 #define CHECKPOINT_PAGES 1000
 #define FILL_S 5 /* how often a reserve that isn't whole is looked after */
 
@@ -45,6 +46,7 @@ struct sqlite {
 	struct store store;
 	char *path;
 	int lock_fd;
+	int index_fd; /* see keep_index() */
 	struct ballast *ballast;
 
 	pthread_mutex_t lock; /* the queue */
@@ -460,6 +462,30 @@ static void roll_back(struct sqlite *sqlite)
 	conn_free(take_ptr(sqlite->writer));
 }
 
+/* The log's index is a file that SQLite writes through memory. A page of it that has no block yet
+ * is SIGBUS once the disk is full, so all that it can grow to gets its blocks while that is an
+ * error like any other. The descriptor stays open as long as SQLite's own: to close it would end
+ * SQLite's locks on the file, and another process that reads the database would take the index for
+ * stale. */
+static int keep_index(struct sqlite *sqlite, struct err *err)
+{
+	_cleanup_free_ char *path = xasprintf("%s-shm", sqlite->path);
+	struct stat st;
+	int r = 0;
+
+	if (sqlite->index_fd >= 0 && (fstat(sqlite->index_fd, &st) < 0 || st.st_nlink == 0))
+		sqlite->index_fd = fd_close(sqlite->index_fd); /* of connections that are gone */
+	if (sqlite->index_fd < 0)
+		sqlite->index_fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+	if (sqlite->index_fd < 0 || fallocate(sqlite->index_fd, 0, 0, INDEX_BYTES) < 0 ||
+		fdatasync(sqlite->index_fd) < 0)
+		r = -errno;
+	if (r == 0 || r == -EOPNOTSUPP)
+		return 0;
+	return err_set(
+		err, r, "StoreUnavailable", "Can't reserve space for %s: %s.", path, err_str(r));
+}
+
 static int reopen_writer(struct sqlite *sqlite, struct err *err)
 {
 	int r = conn_open(sqlite->path, true, err, &sqlite->writer);
@@ -467,6 +493,8 @@ static int reopen_writer(struct sqlite *sqlite, struct err *err)
 	if (r < 0)
 		return r;
 	r = load(sqlite, err);
+	if (r == 0)
+		r = keep_index(sqlite, err);
 	if (r < 0)
 		conn_free(take_ptr(sqlite->writer));
 	return r;
@@ -662,6 +690,7 @@ static void sqlite_free(struct store *store)
 	if (sqlite->writer)
 		conn_free(sqlite->writer);
 	ballast_free(sqlite->ballast);
+	fd_close(sqlite->index_fd);
 	fd_close(sqlite->lock_fd);
 	pthread_cond_destroy(&sqlite->reader_back);
 	pthread_mutex_destroy(&sqlite->readers_lock);
@@ -744,7 +773,7 @@ int store_open_sqlite(const char *path, struct err *err, struct store **ret)
 
 	sqlite->store.ops = &sqlite_ops;
 	sqlite->path = xstrdup(path);
-	sqlite->lock_fd = -EBADF;
+	sqlite->lock_fd = sqlite->index_fd = -EBADF;
 	sqlite->tail = &sqlite->head;
 	pthread_mutex_init(&sqlite->lock, NULL);
 	pthread_cond_init(&sqlite->queued, NULL);
