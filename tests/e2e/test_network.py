@@ -146,8 +146,8 @@ def hidden(own, image):
     """A group without an address: it serves as well, and tells what it sees in its log."""
     gateway = own.config["private_pool"].split("/")[0].rsplit(".", 1)[0] + ".1"
     tries = [f"timeout 1 wget -q -O - http://{THERE}/; echo", f"udp ask {THERE} 7 hello", "timeout 1 wget -q -O - http://web-demo/",
-             "nslookup -type=a web-demo.local.berth.internal | tail -n 2",
-             f"nc -w 1 {gateway} {own.port} </dev/null && echo reached"]
+             "timeout 5 nslookup -type=a web-demo.local.berth.internal | tail -n 2",
+             f"timeout 5 nc -w 1 {gateway} {own.port} </dev/null && echo reached"]
     script = f"{WEB}; ip -4 -o address show eth0; " + "; ".join(f"echo == {i}; {t} 2>&1" for i, t in enumerate(tries))
     return Group(own, image, f"{script}; echo end; sleep 1000", public=False)
 
